@@ -1,0 +1,306 @@
+"""Every exception of smm: data first, a sentence that ends in a way out, and a builtin they also are.
+
+An error is raised with its data as keyword arguments; each class writes its own sentence from them, so
+that the same mistake reads the same wherever it is found. All of them pickle, with their data and notes,
+because a worker's errors travel.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import attrs
+
+
+class SmmWarning(UserWarning):
+    """Something smm put right by itself and a person should know of."""
+
+
+class SmmError(Exception):
+    """The base of every exception smm raises on purpose.
+
+    Subclasses take keyword arguments, keep each as an attribute of the same name, and write their
+    sentence in `_sentence`.
+    """
+
+    def __init__(self, **data: Any) -> None:
+        super().__init__()
+        self.__dict__.update(data)
+        self.args = (self._sentence(),)
+
+    def _sentence(self) -> str:
+        return str(self.__dict__.get("message", ""))
+
+    def __str__(self) -> str:
+        # KeyError and OSError would print their arguments in a form of their own.
+        return str(self.args[0])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), dict(self.__dict__))
+
+
+def _restore(kind: type[SmmError], data: dict[str, Any]) -> SmmError:
+    notes = data.pop("__notes__", ())
+    error = kind(**data)
+    for note in notes:
+        error.add_note(note)
+    return error
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the known word nearest to `word`, else an empty string."""
+    found = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+# --- stored data -----------------------------------------------------------------------------------------
+
+
+class UnstorableError(SmmError, TypeError):
+    """A storage refused a value at save, leaving everything as it was."""
+
+    name: str
+    """The metric."""
+    storage: str
+    """Class name of the storage that refused."""
+    place: str
+    """Where inside the value: `['a'][3]`, empty for the value itself."""
+    found: str
+    """What is there: `bytes`, `a list that contains itself`."""
+    way_out: str
+    """What to do instead: `save dict(x)`."""
+    value: Any = None
+    """The computed value, when a manager computed it: it is not lost."""
+
+    def _sentence(self) -> str:
+        where = f"{self.place}: {self.found}" if self.place else self.found
+        return f"{self.storage} cannot keep metric {self.name!r}: {where}; {self.way_out}"
+
+
+class CorruptMetricError(SmmError, ValueError):
+    """The stored bytes themselves show that they are damaged."""
+
+    name: str
+    path: Path
+    reason: str
+
+    def _sentence(self) -> str:
+        return (
+            f"metric {self.name!r} is damaged: {self.path}: {self.reason}; "
+            f"CM.get({self.name!r}) computes it again and replaces the file"
+        )
+
+
+class PickleRefusedError(SmmError, ValueError):
+    """A stored file holds pickled objects and the storage was not told to allow them."""
+
+    name: str
+    path: Path
+
+    def _sentence(self) -> str:
+        return (
+            f"metric {self.name!r} holds pickled objects, which run code when they are read: {self.path}; "
+            "if you trust whoever wrote it, give the storage allow_pickle=True"
+        )
+
+
+class NewerFormatError(SmmError, ValueError):
+    """A stored file was written by a later version of smm."""
+
+    name: str
+    path: Path
+    found: str
+    known: str
+
+    def _sentence(self) -> str:
+        return (
+            f"metric {self.name!r} was written in {self.found}, this smm reads up to {self.known}: "
+            f"{self.path}; update smm-metrics"
+        )
+
+
+class MetricNotStoredError(SmmError, KeyError, FileNotFoundError):
+    """The metric is neither in memory nor stored."""
+
+    name: str
+    where: str
+    """The storage, as a person would name it: its folder, or its class."""
+    detail: str = ""
+    """What there is instead, if anything."""
+
+    def _sentence(self) -> str:
+        detail = f" ({self.detail})" if self.detail else ""
+        return (
+            f"metric {self.name!r} is not stored in {self.where}{detail}; "
+            f"CM.get({self.name!r}) computes and stores it"
+        )
+
+
+class StorageAbilityError(SmmError, TypeError):
+    """A storage class lacks a method that this call needs."""
+
+    storage: str
+    method: str
+    purpose: str
+
+    def _sentence(self) -> str:
+        return (
+            f"{self.storage} has no method {self.method!r}, which {self.purpose} needs; add it to the class"
+        )
+
+
+# --- names, params and declarations ---------------------------------------------------------------------
+
+
+class UnknownMetricError(SmmError, KeyError, ValueError):
+    """No metric of this name is declared or stored."""
+
+    name: str
+    known: Sequence[str] = ()
+    """Declared names, to find the closest."""
+    reason: str = ""
+
+    def _sentence(self) -> str:
+        reason = f"{self.reason}; " if self.reason else ""
+        return (
+            f"no metric {self.name!r}: {reason}it is neither stored nor declared"
+            f"{closest(self.name, self.known) or '; declare it with @CM.collect or in the configuration'}"
+        )
+
+
+class MetricNameError(SmmError, ValueError):
+    """A name that cannot be a metric's."""
+
+    name: str
+    reason: str
+    """What is wrong and what to do: `is empty; give it a base_name`."""
+
+    def _sentence(self) -> str:
+        return f"metric name {_shortened(self.name)} {self.reason}"
+
+
+class DeclarationError(SmmError, ValueError):
+    """A metric that cannot be declared as it is."""
+
+    base_name: str
+    reason: str
+
+    def _sentence(self) -> str:
+        return f"metric {self.base_name!r} cannot be declared: {self.reason}"
+
+
+class NameClashError(DeclarationError):
+    """Two different metrics would share one name, and so one file."""
+
+
+class UndeclaredParamsError(SmmError, ValueError):
+    """A call with params that no row of the params list has."""
+
+    base_name: str
+    call: str
+    """The call as written: `poly_Y(2, 4)`."""
+    nearest: str = ""
+    """The closest declared call, if any."""
+
+    def _sentence(self) -> str:
+        nearest = f" (the closest is {self.nearest})" if self.nearest else " (none is)"
+        return (
+            f"{self.call} is not among the declared params of {self.base_name!r}{nearest}; add it to the "
+            "params list, or make the manager with dynamic_metric_creation=True"
+        )
+
+
+class UnsupportedParamError(SmmError, TypeError):
+    """A param of a type that has no lasting identity."""
+
+    base_name: str
+    argument: str
+    """The argument, with the place inside it: `b[0]`."""
+    found: str
+
+    def _sentence(self) -> str:
+        return (
+            f"argument {self.argument!r} of metric {self.base_name!r} is {self.found}, which has no identity "
+            "that lasts; pass a plain key instead (a str, number, tuple, path ...), or leave it out of the "
+            f"metric's identity with ignore=({self.argument.partition('[')[0]!r},)"
+        )
+
+
+class CircularMetricError(SmmError, RuntimeError):
+    """A metric needs its own value."""
+
+    chain: Sequence[str]
+    """The names, first and last the same."""
+
+    def _sentence(self) -> str:
+        return (
+            f"{' -> '.join(self.chain)}: a metric cannot read itself; break the chain at one of these names"
+        )
+
+
+# --- configuration --------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class Problem:
+    """One thing wrong with a configuration."""
+
+    file: str
+    """As the caller wrote it; `overrides` for what came from there."""
+    line: int
+    """From 1; 0 where there is no line to point at."""
+    column: int
+    """From 1, in characters."""
+    path: str
+    """The key: `metrics.poly_Y.params_list[1]`, empty for the whole file."""
+    message: str
+    """What was found, what is wanted, what to do."""
+
+    def __str__(self) -> str:
+        at = f"{self.file}:{self.line}:{self.column}: " if self.line else f"{self.file}: "
+        return f"{at}{self.path + ': ' if self.path else ''}{self.message}"
+
+
+class ConfigError(SmmError, ValueError):
+    """A configuration that cannot be used, with all its problems at once."""
+
+    problems: Sequence[Problem]
+
+    def _sentence(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+# --- optional extras ------------------------------------------------------------------------------------
+
+
+class MissingExtraError(SmmError, ImportError):
+    """A library that an optional part needs is not installed."""
+
+    module: str
+    extra: str
+
+    def _sentence(self) -> str:
+        return f"this needs {self.module}, which is not installed; pip install 'smm-metrics[{self.extra}]'"
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import an optional library, or say which extra brings it.
+
+    Raises:
+        MissingExtraError: `module` is not installed.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module + ".").startswith(error.name + "."):
+            raise  # the library is there; something it needs is not
+        raise MissingExtraError(module=module, extra=extra) from error
+
+
+def _shortened(text: str, limit: int = 60) -> str:
+    return repr(text) if len(text) <= limit else f"{text[:limit]!r}... ({len(text)} characters)"
