@@ -1,3 +1,71 @@
-"""smm: named metrics, computed once, dated, kept where a person can find them."""
+"""smm: named metrics, computed once, dated, kept where a person can find them.
+
+The door only. Each public name is imported from its room when it is first asked for, so that
+`import smm` costs the standard library's import and nothing else.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from smm import errors as errors
+    from smm import testing as testing
+    from smm.build import from_config as from_config
+    from smm.collect import CollectedMetric as CollectedMetric
+    from smm.config import Config as Config
+    from smm.config import load_config as load_config
+    from smm.identity import legacy_metric_name as legacy_metric_name
+    from smm.manager import DatedCacheManager as DataCacheManager
+    from smm.manager import DatedCacheManager as DatedCacheManager
+    from smm.manager import ParameterizedDatedCacheManager as ParameterizedDataCacheManager
+    from smm.manager import ParameterizedDatedCacheManager as ParameterizedDatedCacheManager
+    from smm.metric import Metric as Metric
+    from smm.metric import Record as Record
+    from smm.storage import FileBasedStorageInterface as FileBasedStorageInterface
+    from smm.storage import JsonStorageInterface as JsonStorageInterface
+    from smm.storage import MemoryStorageInterface as MemoryStorageInterface
+    from smm.storage import NpyStorageInterface as NpyStorageInterface
+    from smm.storage import NpzStorageInterface as NpzStorageInterface
+    from smm.storage import StorageInterface as StorageInterface
+
+_ROOMS = {
+    "build": ("from_config",),
+    "collect": ("CollectedMetric",),
+    "config": ("Config", "load_config"),
+    "identity": ("legacy_metric_name",),
+    "manager": ("DatedCacheManager", "ParameterizedDatedCacheManager"),
+    "metric": ("Metric", "Record"),
+    "storage": (
+        "FileBasedStorageInterface",
+        "JsonStorageInterface",
+        "MemoryStorageInterface",
+        "NpyStorageInterface",
+        "NpzStorageInterface",
+        "StorageInterface",
+    ),
+}
+# The names that the predecessor's README uses.
+_ALIASES = {
+    "DataCacheManager": "DatedCacheManager",
+    "ParameterizedDataCacheManager": "ParameterizedDatedCacheManager",
+}
+_MODULES = ("errors", "testing")
+_HOME = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = ["__version__", *_HOME, *_ALIASES, *_MODULES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"smm.{name}")
+    real = _ALIASES.get(name, name)
+    if real not in _HOME:
+        raise AttributeError(f"module 'smm' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"smm.{_HOME[real]}"), real)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -161,16 +161,12 @@ class UnknownMetricError(SmmError, KeyError, ValueError):
     """No metric of this name is declared or stored."""
 
     name: str
-    known: Sequence[str] = ()
-    """Declared names, to find the closest."""
-    reason: str = ""
+    hint: str = ""
+    """What `closest` says of the declared names."""
 
     def _sentence(self) -> str:
-        reason = f"{self.reason}; " if self.reason else ""
-        return (
-            f"no metric {self.name!r}: {reason}it is neither stored nor declared"
-            f"{closest(self.name, self.known) or '; declare it with @CM.collect or in the configuration'}"
-        )
+        hint = self.hint or "; declare it with @CM.collect or in the configuration"
+        return f"no metric {self.name!r}: it is neither stored nor declared{hint}"
 
 
 class MetricNameError(SmmError, ValueError):
@@ -304,3 +300,17 @@ def require(module: str, extra: str) -> ModuleType:
 
 def _shortened(text: str, limit: int = 60) -> str:
     return repr(text) if len(text) <= limit else f"{text[:limit]!r}... ({len(text)} characters)"
+
+
+# --- command line -----------------------------------------------------------------------------------------
+
+
+class TargetError(SmmError, ValueError):
+    """What a command was given to work on is no configuration file and no manager."""
+
+    target: str
+    reason: str
+    """What is wrong and what to do."""
+
+    def _sentence(self) -> str:
+        return f"{self.target!r} {self.reason}"

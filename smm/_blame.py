@@ -1,0 +1,48 @@
+"""Whose line raised an exception: the user's, as far as it can be told."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+_OWN = str(Path(__file__).parent) + "/"
+_STANDARD = str(Path(traceback.__file__).parent) + "/"
+_INSTALLED = ("site-packages", "dist-packages")
+
+
+def user_line(error: BaseException) -> str | None:
+    """`file.py:12`, the innermost line outside of smm and of libraries; else the innermost outside of smm.
+
+    None if the exception never left smm.
+    """
+    lines = [
+        (frame.f_code.co_filename, number)
+        for frame, number in traceback.walk_tb(error.__traceback__)
+        if not frame.f_code.co_filename.startswith(("<frozen ", _OWN))
+    ]
+    if not lines:
+        return None
+    file, number = ([line for line in lines if not _is_library(line[0])] or lines)[-1]
+    return f"{file}:{number}"
+
+
+def last_line(error: BaseException) -> str:
+    """Type and message of an exception, as the last line of a traceback has them; one line of the message."""
+    kind = type(error).__qualname__
+    try:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    except Exception:  # noqa: BLE001 - a broken __str__ of the user's must not hide which error it was
+        return kind
+    return f"{kind}: {lines[0]}" if lines else kind
+
+
+def shown(error: BaseException) -> str:
+    """An exception as one line, with the file and line of the user's code it comes from."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
+    place = user_line(error)
+    return f"{last_line(error)} ({place})" if place else last_line(error)
+
+
+def _is_library(file: str) -> bool:
+    return file.startswith(_STANDARD) or any(folder in Path(file).parts for folder in _INSTALLED)

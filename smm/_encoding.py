@@ -1,0 +1,400 @@
+"""Params as values: which types may be one, in which form a function gets them, and their lasting encoding.
+
+A param is first made canonical: a copy that its giver can no longer change, in Python's own types where
+numpy's count as those. Its encoding, and the digest of that, are the same on every machine and for good.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import fractions
+import hashlib
+import math
+import pathlib
+import types
+import uuid
+import zoneinfo
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+ATOMS = frozenset({types.NoneType, bool, int, float, str, bytes})
+"""Types whose values are canonical as they are and hash by what they are (0.0, -0.0 and nan apart)."""
+
+DEEPEST = 100
+"""How many containers may lie within one another."""
+
+BITS_IN_DECIMAL = 2000
+"""Integers up to this size are written in decimal; Python may be told to refuse more than 640 digits."""
+
+
+class Unsupported(Exception):  # noqa: N818 - never seen by a user: it becomes an UnsupportedParamError
+    """A value that cannot be a param."""
+
+    def __init__(self, found: str, place: str = "") -> None:
+        super().__init__(found, place)
+        self.found = found
+        """What is there, with its article: `an object of class pandas.DataFrame`."""
+        self.place = place
+        """Where inside the value: `[0]['a']`, empty for the value itself."""
+
+
+# --- canonical values -----------------------------------------------------------------------------------
+
+
+def canonical(value: Any, above: tuple[int, ...] = ()) -> Any:
+    """The value as a function gets it: a copy that shares nothing that can change with what was given.
+
+    numpy's bool, integer, float (up to 64 bits), complex, str and bytes scalars become Python's. Arrays
+    become read-only, C-ordered, packed and in native byte order, with every nan the same nan; a memmap is
+    read. All else keeps its type. `canonical(canonical(x))` is like `canonical(x)`.
+
+    Args:
+        value: what a caller gave for an argument.
+        above: ids of the containers that this value lies in.
+
+    Raises:
+        Unsupported: the value, or one inside it, is of a type without lasting identity, contains itself,
+            or is nested too deep.
+    """
+    kind = type(value)
+    if kind in ATOMS:
+        return value
+    if kind in _CONTAINERS:
+        if id(value) in above:
+            raise Unsupported(f"{_article(kind.__name__)} that contains itself")
+        if len(above) == DEEPEST:
+            raise Unsupported(f"nested more than {DEEPEST} deep")
+        return _CONTAINERS[kind](value, (*above, id(value)))
+    if kind in _CONVERSIONS:
+        return _CONVERSIONS[kind](value)
+    if kind in _FIELDS or isinstance(value, enum.Enum):
+        fields(value)  # a zone without a name is found here
+        return value
+    raise Unsupported(_described(value))
+
+
+def fresh(value: Any) -> Any:
+    """A canonical value for one call to change as it likes: containers built anew, arrays writable."""
+    kind = type(value)
+    if kind is np.ndarray:
+        return value.copy()
+    if kind in (list, tuple):
+        return kind(map(fresh, value))
+    if kind is dict:
+        return {key: fresh(item) for key, item in value.items()}
+    if kind is slice:
+        return slice(fresh(value.start), fresh(value.stop), fresh(value.step))
+    return set(value) if kind is set else value
+
+
+def _items(values: Iterable[Any], above: tuple[int, ...]) -> list[Any]:
+    done: list[Any] = []
+    for value in values:
+        try:
+            done.append(canonical(value, above))
+        except Unsupported as error:
+            raise Unsupported(error.found, f"[{len(done)}]{error.place}") from None
+    return done
+
+
+def _members(values: Iterable[Any], above: tuple[int, ...]) -> list[Any]:
+    """Of a set, or the keys of a dict: they have no place of their own to name."""
+    try:
+        return [canonical(value, above) for value in values]
+    except Unsupported as error:
+        raise Unsupported(f"a container with {error.found} among its keys or members") from None
+
+
+def _dict(value: dict[Any, Any], above: tuple[int, ...]) -> dict[Any, Any]:
+    done: dict[Any, Any] = {}
+    for key, (given, item) in zip(_members(value, above), value.items(), strict=True):
+        try:
+            done[key] = canonical(item, above)
+        except Unsupported as error:
+            raise Unsupported(error.found, f"[{given!r}]{error.place}") from None
+    return done
+
+
+def _slice(value: slice, above: tuple[int, ...]) -> slice:
+    return slice(*_items((value.start, value.stop, value.step), above))
+
+
+_CONTAINERS: dict[type, Callable[[Any, tuple[int, ...]], Any]] = {
+    list: _items,
+    tuple: lambda value, above: tuple(_items(value, above)),
+    dict: _dict,
+    set: lambda value, above: set(_members(value, above)),
+    frozenset: lambda value, above: frozenset(_members(value, above)),
+    slice: _slice,
+}
+
+
+def _array(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    copy = np.array(value, dtype=_plain_dtype(value.dtype), order="C", subok=False)
+    with np.errstate(invalid="ignore"):  # a signalling nan says so when it is looked at
+        _make_nans_one(copy)
+    copy.setflags(write=False)
+    return copy
+
+
+def _plain_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in native byte order, without padding, titles and metadata."""
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        return np.dtype((_plain_dtype(base), shape))
+    if dtype.names is not None:
+        # fields is None for a dtype without any
+        formats = [_plain_dtype((dtype.fields or {})[name][0]) for name in dtype.names]
+        return np.dtype({"names": list(dtype.names), "formats": formats})
+    if dtype.char not in "?bhilqpnBHILQPNefdgFDGSUVMm" or (dtype.kind == "V" and dtype.isbuiltin == 2):
+        raise Unsupported(f"an array of dtype {dtype}")
+    if dtype.itemsize > {"f": 8, "c": 16}.get(dtype.kind, dtype.itemsize):
+        raise Unsupported(f"an array of {dtype}, whose bytes differ between machines (use float64)")
+    return np.dtype(dtype.str).newbyteorder("=")
+
+
+def _make_nans_one(array: np.ndarray[Any, Any]) -> None:
+    """Which nan it is depends on the processor that made it: 0/0 gives -nan on some."""
+    if array.dtype.names is not None:
+        for name in array.dtype.names:
+            _make_nans_one(array[name])
+    elif array.dtype.kind == "c":
+        _make_nans_one(array.real)
+        _make_nans_one(array.imag)
+    elif array.dtype.kind == "f":
+        array[np.isnan(array)] = np.nan
+
+
+_CONVERSIONS: dict[type, Callable[[Any], Any]] = {
+    np.ndarray: _array,
+    np.memmap: _array,
+    np.bool_: bool,
+    np.str_: str.__str__,  # str() would drop NULs at the end
+    np.bytes_: bytes.__bytes__,
+    **{np.dtype(code).type: int for code in np.typecodes["AllInteger"]},
+    **{np.dtype(code).type: float for code in "efd"},
+    **{np.dtype(code).type: complex for code in "FD"},
+}
+
+
+def _described(value: Any) -> str:
+    """A refused value, for a message. Never its repr, which may be long, slow or fail."""
+    kind = type(value)
+    text = f"an object of class {kind.__module__}.{kind.__qualname__}".replace("builtins.", "")
+    known = (*ATOMS, *_CONTAINERS, *_CONVERSIONS, *_FIELDS)
+    over = next((other for other in kind.__mro__[1:] if other in known), None)
+    return f"{text}, a subclass of {over.__name__}" if over else text
+
+
+def _article(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+# --- encoding -------------------------------------------------------------------------------------------
+
+
+def encode(value: Any) -> bytes:
+    """The lasting encoding of a canonical value: different for different values, the same everywhere.
+
+    Every value is `<tag><length>:<payload>`, where the tag is one letter, the length counts the payload's
+    bytes in decimal, and the payload is
+
+    | tag | type | payload |
+    |---|---|---|
+    | `n` | None | nothing |
+    | `b` | bool | `1` or `0` |
+    | `i` | int | `format(value, "x")` |
+    | `f` | float | `value.hex()`; `nan` for any nan |
+    | `s` | str | UTF-8, lone surrogates as they would be there |
+    | `y` | bytes | themselves |
+    | `l` `t` | list, tuple | the encodings of the items |
+    | `d` | dict | for each item the encodings of key and value, joined; these sorted |
+    | `S` `F` | set, frozenset | the encodings of the members, sorted |
+    | `o` | all other types | the encoding of the type's name (a str), then those of its fields' values |
+
+    The fields of the other types, in this order:
+
+    - `complex`: real, imag (floats)
+    - `date`: `isoformat()`
+    - `datetime`, `time`: `isoformat()` without zone, fold (an int), zone: None, the key of a ZoneInfo, or
+      for a fixed zone a list of its offset in microseconds and its name
+    - `timedelta`: days, seconds, microseconds (ints)
+    - `Decimal`: the scientific string, exponent by `E`
+    - `Fraction`: numerator, denominator (ints)
+    - `UUID`: 32 hexadecimal digits
+    - `PosixPath`, `PurePosixPath`, `WindowsPath`, `PureWindowsPath`: the path as a str
+    - `enum`: `module.qualname` of the class; the name, or if it has none the value
+    - `range`, `slice`: start, stop, step
+    - `datetime64`, `timedelta64`: the little-endian dtype (`<M8[ns]`), the count (an int)
+    - `array`: the little-endian dtype, as `dtype.str` or for fields a list of lists of name, dtype and,
+      for a field that is an array, its shape; the shape (a list of ints); the C-order bytes, packed
+    """
+    kind = type(value)
+    if kind in _SCALARS:
+        tag, payload = _SCALARS[kind]
+        return _tagged(tag, payload(value))
+    if kind in _SEQUENCES:
+        return _tagged(_SEQUENCES[kind], b"".join(map(encode, value)))
+    if kind in _UNORDERED:
+        return _tagged(_UNORDERED[kind], b"".join(sorted(map(encode, value))))
+    if kind is dict:
+        return _tagged(b"d", b"".join(sorted(map(_encode_item, value.items()))))
+    name, fields = _fields(value)
+    return _tagged(b"o", b"".join(map(encode, (name, *fields.values()))))
+
+
+def digest(value: Any) -> str:
+    """Sixteen hexadecimal digits: blake2b with an eight-byte digest over `encode(value)`."""
+    return hashlib.blake2b(encode(value), digest_size=8).hexdigest()
+
+
+def _encode_item(item: tuple[Any, Any]) -> bytes:
+    key, value = item
+    return encode(key) + encode(value)
+
+
+def _tagged(tag: bytes, payload: bytes) -> bytes:
+    return b"%s%d:%s" % (tag, len(payload), payload)
+
+
+_SCALARS: dict[type, tuple[bytes, Callable[[Any], bytes]]] = {
+    types.NoneType: (b"n", lambda _: b""),
+    bool: (b"b", lambda value: b"1" if value else b"0"),
+    int: (b"i", lambda value: b"%x" % value),
+    float: (b"f", lambda value: value.hex().encode()),
+    str: (b"s", lambda value: value.encode("utf-8", "surrogatepass")),
+    bytes: (b"y", lambda value: value),
+}
+_SEQUENCES = {list: b"l", tuple: b"t"}
+_UNORDERED = {set: b"S", frozenset: b"F"}
+
+
+def json_form(value: Any) -> Any:
+    """A canonical value as JSON can hold it; the texts of two are equal exactly if the encodings are.
+
+    None, bool, int, finite float, str and lists are themselves; anything else is an object with its
+    `type` and what else makes it, arrays with dtype, shape and the digest of their bytes.
+    """
+    kind = type(value)
+    if kind is int and value.bit_length() > BITS_IN_DECIMAL:
+        return {"type": "int", "hex": f"{value:x}"}
+    if kind is float and not math.isfinite(value):
+        return {"type": "float", "value": str(value)}
+    if kind in (types.NoneType, bool, int, float, str):
+        return value
+    if kind is list:
+        return list(map(json_form, value))
+    name = kind.__name__ if kind in (bytes, tuple, dict, set, frozenset) else _fields(value)[0]
+    return {"type": name} | _json_fields(value)
+
+
+def _json_fields(value: Any) -> dict[str, Any]:
+    kind = type(value)
+    if kind is bytes:
+        return {"hex": value.hex()}
+    if kind is tuple:
+        return {"items": list(map(json_form, value))}
+    if kind in _UNORDERED:
+        return {"items": list(map(json_form, sorted(value, key=encode)))}
+    if kind is dict:
+        return {"items": [list(map(json_form, item)) for item in sorted(value.items(), key=_encode_item)]}
+    fields = _fields(value)[1]
+    if kind is np.ndarray:
+        fields["digest"] = digest(fields.pop("data"))
+    return {name: json_form(field) for name, field in fields.items()}
+
+
+# --- types that are told by their fields ----------------------------------------------------------------
+
+
+def fields(value: Any) -> tuple[str, dict[str, Any]]:
+    """The type's name, and the fields that make the value what it is, in the order of `encode`."""
+    if isinstance(value, enum.Enum):
+        kind = type(value)
+        name = value.value if value.name is None else value.name
+        return "enum", {"class": f"{kind.__module__}.{kind.__qualname__}", "name": name}
+    name, fields = _FIELDS[type(value)]
+    return name, fields(value)
+
+
+def _zone(value: datetime.datetime | datetime.time) -> Any:
+    zone = value.tzinfo
+    if type(zone) is zoneinfo.ZoneInfo and zone.key is not None:
+        return zone.key
+    if type(zone) is datetime.timezone:
+        return [zone.utcoffset(None) // datetime.timedelta(microseconds=1), zone.tzname(None)]
+    if zone is not None:
+        raise Unsupported(
+            f"a {type(value).__name__} in a zone of class {type(zone).__module__}.{type(zone).__qualname__} "
+            "(use zoneinfo.ZoneInfo or datetime.timezone)"
+        )
+    return None
+
+
+def _moment(value: datetime.datetime | datetime.time) -> dict[str, Any]:
+    naive = value.replace(tzinfo=None, fold=0)
+    return {"iso": naive.isoformat(), "fold": value.fold, "zone": _zone(value)}
+
+
+def _decimal(value: decimal.Decimal) -> str:
+    # str() asks the current context whether the E is a capital.
+    return _SCIENTIFIC.to_sci_string(value)
+
+
+_SCIENTIFIC = decimal.Context(capitals=1)
+
+
+def _count(value: np.datetime64 | np.timedelta64) -> dict[str, Any]:
+    return {"dtype": dtype_form(value.dtype), "count": int(value.view(np.int64))}
+
+
+def _array_fields(value: np.ndarray[Any, Any]) -> dict[str, Any]:
+    little = value.astype(value.dtype.newbyteorder("<"), copy=False)
+    return {"dtype": dtype_form(value.dtype), "shape": list(value.shape), "data": little.tobytes()}
+
+
+def dtype_form(dtype: np.dtype[Any]) -> Any:
+    """A plain dtype as `encode` has it: its little-endian `str`, or a list of its fields."""
+    if dtype.names is None:
+        return dtype.newbyteorder("<").str
+    fields: list[Any] = []
+    for name in dtype.names:
+        base, shape = (dtype.fields or {})[name][0].subdtype or ((dtype.fields or {})[name][0], None)
+        fields.append([name, dtype_form(base)] + ([list(shape)] if shape is not None else []))
+    return fields
+
+
+_FIELDS: dict[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {
+    complex: ("complex", lambda value: {"real": value.real, "imag": value.imag}),
+    datetime.date: ("date", lambda value: {"iso": value.isoformat()}),
+    datetime.datetime: ("datetime", _moment),
+    datetime.time: ("time", _moment),
+    datetime.timedelta: (
+        "timedelta",
+        lambda value: {"days": value.days, "seconds": value.seconds, "microseconds": value.microseconds},
+    ),
+    decimal.Decimal: ("Decimal", lambda value: {"value": _decimal(value)}),
+    fractions.Fraction: (
+        "Fraction",
+        lambda value: {"numerator": int(value.numerator), "denominator": int(value.denominator)},
+    ),
+    uuid.UUID: ("UUID", lambda value: {"hex": value.hex}),
+    **{
+        kind: (kind.__name__, lambda value: {"path": str(value)})
+        for kind in (
+            pathlib.PurePosixPath,
+            pathlib.PureWindowsPath,
+            pathlib.PosixPath,
+            pathlib.WindowsPath,
+        )
+    },
+    range: ("range", lambda value: {"start": value.start, "stop": value.stop, "step": value.step}),
+    slice: ("slice", lambda value: {"start": value.start, "stop": value.stop, "step": value.step}),
+    np.datetime64: ("datetime64", _count),
+    np.timedelta64: ("timedelta64", _count),
+    np.ndarray: ("array", _array_fields),
+}

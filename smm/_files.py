@@ -1,0 +1,349 @@
+"""Files that are whole or not there: names for metrics, atomic writing, check sums.
+
+A file is written in `<folder>/.smm/tmp/` and moved over the real one. What a killed process leaves there is
+swept by a later one; everything else removes its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import io
+import os
+import re
+import secrets
+import stat
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import numpy as np
+from numpy.typing import NDArray
+from zlib_ng import zlib_ng
+
+from smm.errors import MetricNameError
+from smm.metric import Stamp
+
+crc32 = zlib_ng.crc32
+"""As `zlib.crc32`, five times as fast."""
+
+OWN_FOLDER = ".smm"
+"""Within each folder of results, what smm needs besides them; deleting it loses no result."""
+
+LONGEST_FILE_NAME = 255
+"""Bytes; the limit of every common file system."""
+
+_DAY_NS = 24 * 3600 * 10**9
+_BUFFER = 1 << 17
+
+
+# --- names -----------------------------------------------------------------------------------------------
+
+_PLAIN_STEM = re.compile(r"[A-Za-z0-9_~=+,-][A-Za-z0-9._~=+,-]*")
+_ENCODED_STEM = re.compile(r"(?:[A-Za-z0-9._~=+,-]|%[0-9A-F]{2})+")
+_ENCODED = re.compile(r"[^A-Za-z0-9._~=+,-]|^\.")
+
+
+def file_stem(name: str, *, longest_ending: int) -> str:
+    """A metric's name as the first part of a file name; different names give different stems.
+
+    Everything outside `[A-Za-z0-9._~=+,-]`, and a dot at the start, is percent-encoded as UTF-8, so that no
+    name leaves the folder or hides in it.
+
+    Args:
+        name: the metric's.
+        longest_ending: bytes that the longest ending of its files needs.
+
+    Raises:
+        MetricNameError: the name is empty, no valid Unicode, or makes a file name of over 255 bytes.
+    """
+    try:
+        stem = name if _PLAIN_STEM.fullmatch(name) else _ENCODED.sub(_percent, name)
+    except UnicodeEncodeError:
+        raise MetricNameError(
+            name=name, reason="has a character that no file name can hold (a lone surrogate); leave it out"
+        ) from None
+    if not stem:
+        raise MetricNameError(name=name, reason="is empty; give the metric a name")
+    longest = LONGEST_FILE_NAME - longest_ending
+    if len(stem) > longest:
+        raise MetricNameError(
+            name=name,
+            reason=f"takes {len(stem)} bytes as a file name, {longest} at most; shorten it, "
+            "with base_name or a name_generation_function",
+        )
+    return stem
+
+
+def name_of_stem(stem: str) -> str | None:
+    """The metric name of which `file_stem` makes `stem`; None if there is none."""
+    if _PLAIN_STEM.fullmatch(stem):
+        return stem
+    if not _ENCODED_STEM.fullmatch(stem):
+        return None
+    try:
+        name = unquote_to_bytes(stem).decode()
+    except UnicodeDecodeError:
+        return None
+    return name if _ENCODED.sub(_percent, name) == stem else None
+
+
+def _percent(found: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in found[0].encode())
+
+
+# --- reading ---------------------------------------------------------------------------------------------
+
+
+def read_whole(path: str) -> tuple[NDArray[np.uint8], os.stat_result]:
+    """All bytes of a file, in writable memory of their own, and what the file looked like meanwhile.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb", buffering=0) as file:
+        status = os.fstat(file.fileno())
+        content = np.empty(status.st_size, np.uint8)
+        view, filled = content.data, 0
+        while filled < len(view):
+            count = file.readinto(view[filled:])
+            if not count:
+                break
+            filled += count
+    return content[:filled], status
+
+
+def crc32_of_file(path: str) -> int:
+    """The check sum of a file's bytes, read piece by piece."""
+    total, piece = 0, bytearray(_BUFFER)
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(piece):
+            total = crc32(memoryview(piece)[:count], total)
+    return total
+
+
+def is_as_noted(status: os.stat_result, stamp: Stamp) -> bool:
+    """Whether a file's size and time are the stamp's, so that its check sum must be too."""
+    return status.st_size == stamp.size and status.st_mtime_ns == stamp.mtime_ns
+
+
+# --- writing ---------------------------------------------------------------------------------------------
+
+
+class NewFile:
+    """A file that is written aside and then moved into place, whole.
+
+    Nothing is made before the first `write` or look at `path`, so that a refused value leaves no trace. The
+    temporary file has a name no one can guess, its mode follows the umask, and it stays locked (`flock`)
+    while it lives, which tells the sweeper of another process to leave it alone.
+
+    Used by one thread. It ends with `publish` or `discard`.
+
+    Args:
+        folder: where it will lie; made if missing, or if someone has deleted it since.
+        ending: of the temporary file's name, because some writers (`np.save`) insist on theirs.
+        fsync: make what `publish` did survive a power failure.
+    """
+
+    def __init__(self, folder: str, ending: str, *, fsync: bool = False) -> None:
+        self._folder = folder
+        self._ending = ending
+        self._fsync = fsync
+        self._path = ""  # until the file is made
+        self._descriptor = -1
+        self._writer: io.BufferedWriter | None = None
+        self._crc32 = 0
+
+    @property
+    def path(self) -> str:
+        """Of the temporary file, made now if need be; for writers that open files themselves."""
+        if not self._path:
+            self._make()
+        return self._path
+
+    def write(self, data: Any) -> None:
+        """Add bytes, from anything with the buffer interface; nothing of it is kept.
+
+        Raises:
+            OSError: the disk is full, or whatever else keeps a file from being written.
+        """
+        if self._writer is None:
+            self._make()
+            self._writer = io.BufferedWriter(io.FileIO(self._descriptor, "w", closefd=False), _BUFFER)
+        self._crc32 = crc32(data, self._crc32)
+        self._writer.write(data)
+
+    def finish(self) -> Stamp:
+        """End the writing, and say what the file looks like. Errors of the disk come here at the latest."""
+        path = self.path
+        if self._writer is not None:
+            self._writer.close()
+            # Network file systems tell of a full disk when a descriptor closes; the lock needs this one open.
+            os.close(os.dup(self._descriptor))
+            total = self._crc32
+        else:
+            total = crc32_of_file(path)
+        if self._fsync:
+            _to_disk(path)
+        status = os.stat(path)
+        return Stamp(size=status.st_size, mtime_ns=status.st_mtime_ns, crc32=total)
+
+    def publish(self, target: str) -> None:
+        """Move the finished file to `target`, in place of a file or link there.
+
+        Raises:
+            OSError: it stays where it was, or with `fsync`, may not have reached the disk.
+        """
+        try:
+            os.replace(self._path, target)
+        except BaseException:
+            self.discard()
+            raise
+        self._path = ""
+        self._close()
+        if self._fsync:
+            _to_disk(os.path.dirname(target))
+
+    def discard(self) -> None:
+        """Remove the temporary file; fine if it is published, was never made, or is gone."""
+        path, self._path = self._path, ""
+        if path:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        self._close()
+
+    def _make(self) -> None:
+        directory = os.path.join(self._folder, OWN_FOLDER, "tmp")
+        path = os.path.join(directory, secrets.token_hex(16) + self._ending)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            self._descriptor = os.open(path, flags, 0o666)
+        except FileNotFoundError:
+            make_folders(self._folder, fsync=self._fsync)
+            self._descriptor = os.open(path, flags, 0o666)
+        self._path = path
+        with contextlib.suppress(OSError):  # a file system without locks; its old files stay
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _sweep_once(directory, now_ns=os.fstat(self._descriptor).st_mtime_ns)
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            with contextlib.suppress(OSError):  # it tries once more to write what a full disk refused
+                self._writer.close()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def make_folders(folder: str, *, fsync: bool = False) -> None:
+    """Make a folder of results, those above it, and `.smm/tmp` inside, where they are missing.
+
+    `.smm` gets the mode of the folder it is in, so that a group that shares the one can share the other.
+
+    Raises:
+        NotADirectoryError: the folder, or one above it, is a file.
+        OSError: it cannot be made.
+    """
+    missing, above = [], folder
+    while not os.path.isdir(above):
+        missing.append(above)
+        above = os.path.dirname(above)
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except FileExistsError:
+        raise not_a_folder(folder) from None
+    if fsync:
+        for made in missing:
+            _to_disk(os.path.dirname(made))
+    mode = stat.S_IMODE(os.stat(folder).st_mode)
+    for own in (OWN_FOLDER, os.path.join(OWN_FOLDER, "tmp")):
+        path = os.path.join(folder, own)
+        try:
+            os.mkdir(path)
+        except FileExistsError:
+            continue
+        with contextlib.suppress(OSError):  # not every file system has modes
+            os.chmod(path, mode)
+
+
+def check_folder(folder: str) -> None:
+    """Raise what `NewFile` would raise because of the folder, as far as it can be known. Makes nothing.
+
+    Raises:
+        NotADirectoryError: the folder, or one above it, is a file.
+        PermissionError: the folder, or what smm needs in it, or the one it would be made in, is read-only.
+    """
+    nearest = folder
+    while not os.path.lexists(nearest):
+        nearest = os.path.dirname(nearest)
+    own = os.path.join(folder, OWN_FOLDER)
+    for path in (nearest, own, os.path.join(own, "tmp")):
+        if not os.path.lexists(path):
+            continue
+        if not os.path.isdir(path):
+            raise not_a_folder(path)
+        if not os.access(path, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+
+def not_a_folder(path: str) -> NotADirectoryError:
+    """The error, naming what lies in the folder's place."""
+    return NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+
+
+def remove_file(path: str, *, fsync: bool = False) -> None:
+    """Remove a file; fine if it is not there."""
+    try:
+        os.unlink(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if fsync:
+        _to_disk(os.path.dirname(path))
+
+
+def _to_disk(path: str) -> None:
+    """Wait until what was written to a file or folder survives a power failure."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if hasattr(fcntl, "F_FULLFSYNC"):  # macOS, whose fsync stops at the disk's own cache
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        else:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# --- sweeping --------------------------------------------------------------------------------------------
+
+_swept: set[str] = set()
+
+
+def _sweep_once(directory: str, *, now_ns: int) -> None:
+    """Remove what killed processes left a day ago or earlier; once per process and directory.
+
+    Args:
+        directory: of temporary files.
+        now_ns: by the clock of its file system, which may be another machine's.
+    """
+    if directory in _swept:
+        return
+    _swept.add(directory)
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if now_ns - entry.stat(follow_symlinks=False).st_mtime_ns > _DAY_NS:
+                    _remove_unless_locked(entry.path)
+
+
+def _remove_unless_locked(path: str) -> None:
+    """Remove a temporary file, unless its writer lives.
+
+    Raises:
+        OSError: it lives, or someone else's file cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+    finally:
+        os.close(descriptor)

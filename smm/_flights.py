@@ -1,0 +1,242 @@
+"""In this process, one computation of a metric at a time, and no metric that waits for itself.
+
+Who computes a metric enters its flight; who wants the same metric meanwhile waits until that flight has
+ended. A flight knows the flight it was entered from, so a wait that could never end is seen before it
+begins and raised as CircularMetricError.
+
+The flight a piece of code runs in is a context variable: nested calls see it, and so do threads that were
+started with a copy of the context. A thread started without one counts as outside of any flight.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Hashable
+from contextvars import ContextVar
+from types import FrameType, TracebackType
+from typing import Protocol, Self, TypeAlias
+
+import attrs
+
+from smm.errors import CircularMetricError
+
+Key: TypeAlias = tuple[Hashable, str]
+"""What is computed: a space (whatever keeps two metrics of one name apart) and a metric name."""
+
+_SAY_AFTER_SECONDS = 5.0
+_LOOK_EVERY_SECONDS = 1.0
+"""How often a waiter makes sure that whom it waits for is still there."""
+_OF_PARENT_PROCESS = 0
+"""Takes the place of the thread in flights that a forked child inherits; no thread's id."""
+
+# Bare locks on purpose, here and for each flight's gate: entering and leaving `with lock` is C code that an
+# interrupt cannot cut in two. Condition and Event are Python, and Ctrl-C inside them can leave them locked.
+# Reentrant, because a signal handler or a finalizer may ask for a metric at any point.
+_mutex = threading.RLock()
+"""Guards `_flying` and the waiters of each flight. Held for lookups only."""
+_flying: dict[Key, Flight] = {}
+_current: ContextVar[Flight | None] = ContextVar("smm_flight", default=None)
+
+
+class Lock(Protocol):
+    """What a flight may hold besides itself."""
+
+    def release(self) -> None:
+        """Give it back; nothing happens if that is done already."""
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """How a flight that someone waited for ended."""
+
+    error: BaseException | None
+    """What left its `with` block; None if it was left in peace, or if how it was left is unknown."""
+
+
+_IN_PEACE = Outcome(error=None)
+
+
+class Flight:
+    """One computation, made by `enter`, which says how to use it.
+
+    Enter it with a `with` statement of a plain function (no ExitStack, no generator): a flight lasts as
+    long as the frame of that statement, and whoever waits checks that the frame is still running.
+    """
+
+    def __init__(self, key: Key, name: str, tell: Callable[[str], None] | None) -> None:
+        self.key = key
+        self.name = name
+        self.parent: Flight | None = None
+        """The flight whose function asked for this one."""
+        self.previous: Outcome | None = None
+        """None if this flight began at once, else how the one it waited for ended."""
+        self.lock: Lock | None = None
+        """The folder lock it holds; released at the end of the flight at the latest."""
+        self._tell = tell
+        self._leader: Flight | None = None  # whom this one waited for last
+        self._waiters: set[Flight] = set()
+        self._outcome = _IN_PEACE
+        self._gate = threading.Lock()  # locked while in flight
+        self._thread = threading.get_ident()
+        self._frame: FrameType | None = None
+
+    def __enter__(self) -> Self:
+        """Wait until no other flight has this key, then begin."""
+        self.parent = _current.get()
+        while self.parent is not None and self.parent._is_over():
+            self.parent = self.parent.parent
+        self._frame = sys._getframe(1)
+        try:
+            if (leader := self._begin()) is not None:
+                self._wait(leader)
+            _current.set(self)
+            return self
+        except BaseException:
+            self._end(None)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the flight; those who wait for it go on."""
+        self._end(error)
+        _current.set(self.parent)
+
+    def dependents(self) -> list[Flight]:
+        """This flight and every flight of this process that cannot go on before it has ended."""
+        with _mutex:
+            return list(_dependents(self))
+
+    def _begin(self) -> Flight | None:
+        """Take the key, or return who has it, now with this flight among those who wait."""
+        with _mutex:
+            if self._leader is not None:
+                self._leader._waiters.discard(self)
+            leader = _flying.get(self.key)
+            if leader is not None and not leader._is_over():
+                _refuse_circle(leader, self)
+                self._leader = leader
+                leader._waiters.add(self)
+                return leader
+            if self._leader is not None:
+                self.previous, self._leader = self._leader._outcome, None
+            self._gate.acquire(blocking=False)
+            _flying[self.key] = self
+            return None
+
+    def _wait(self, leader: Flight | None) -> None:
+        started = time.monotonic()
+        tell = self._tell
+        while leader is not None:
+            if leader._gate.acquire(timeout=_LOOK_EVERY_SECONDS):
+                leader._gate.release()
+            elif tell is not None and time.monotonic() - started >= _SAY_AFTER_SECONDS:
+                tell(f"Wait for {self.name}: another thread is working on it")
+                tell = None
+            leader = self._begin()
+
+    def _end(self, error: BaseException | None) -> None:
+        """Undo whatever `__enter__` got to; nothing happens a second time."""
+        if self.lock is not None:
+            self.lock.release()
+        with _mutex:
+            if self._leader is not None:
+                self._leader._waiters.discard(self)
+            if self._waiters:  # else keeping the error would only keep its traceback's arrays alive
+                self._outcome = Outcome(error=error)
+            if _flying.get(self.key) is self:
+                del _flying[self.key]
+                self._gate.release()
+        self._frame = None
+
+    def _is_over(self) -> bool:
+        """Whether its `with` block was left, be it without `__exit__`.
+
+        That happens: Python may raise KeyboardInterrupt before the first line of any function. The frame
+        that holds the `with` statement is then no longer on its thread's stack.
+        """
+        if self._thread == _OF_PARENT_PROCESS:
+            return False
+        frame = None if self._frame is None else sys._current_frames().get(self._thread)
+        while frame is not None:
+            if frame is self._frame:
+                return False
+            frame = frame.f_back
+        return True
+
+
+def enter(key: Key, name: str, *, waiting: Callable[[str], None] | None = None) -> Flight:
+    """Be the only one in this process that computes `key`, for the length of a `with` block.
+
+    The flight begins with the block, after waiting until nobody else is computing `key`, and ends with it,
+    however it is left. `flight.previous` tells how the one waited for ended, so that a waiter can
+    raise the same error (but not another thread's KeyboardInterrupt) or look for the value again.
+
+    Args:
+        key: What is computed.
+        name: The metric, as messages call it.
+        waiting: Called once, with a sentence, when another thread has been waited for longer than 5 s.
+
+    Raises:
+        CircularMetricError: (on entering the block) the wait would never end, because whoever computes
+            `key` waits, directly or not, for the flight this was called from.
+    """
+    return Flight(key, name, waiting)
+
+
+def current() -> Flight | None:
+    """The innermost flight this code runs in; None outside of any."""
+    return _current.get()
+
+
+def _dependents(flight: Flight) -> dict[Flight, Flight | None]:
+    """Everyone who cannot go on before `flight` has ended, each with whom it waits for. Needs `_mutex`.
+
+    A flight waits for those entered from it, and for those that these wait for in other threads.
+    """
+    found: dict[Flight, Flight | None] = {flight: None}
+    todo = [flight]
+    for reached in todo:
+        blocked = [*reached._waiters] if reached.parent is None else [reached.parent, *reached._waiters]
+        for other in blocked:
+            if other not in found:
+                found[other] = reached
+                todo.append(other)
+    return found
+
+
+def _refuse_circle(leader: Flight, flight: Flight) -> None:
+    """Raise if `leader` cannot end before `flight`, which is about to wait for it. Needs `_mutex`."""
+    waits_for = _dependents(flight)
+    if leader not in waits_for:
+        return
+    chain = []
+    step: Flight | None = leader
+    while step is not None:
+        # One that has not begun stands for its wish alone; the flight it waits for has the same name.
+        if step._leader is None or step is flight:
+            chain.append(step.name)
+        step = waits_for[step]
+    raise CircularMetricError(chain=tuple(chain))
+
+
+def _keep_own_flights() -> None:
+    """After a fork, in the child: the other threads are gone, and their flights with them.
+
+    Those that the forking code runs in stay, because the parent is in them and may wait for this child.
+    """
+    global _mutex
+    _mutex = threading.RLock()  # a thread that is gone may have held it
+    _flying.clear()
+    flight = _current.get()
+    while flight is not None:
+        flight._waiters.clear()
+        flight._thread = _OF_PARENT_PROCESS
+        _flying[flight.key] = flight
+        flight = flight.parent
+
+
+os.register_at_fork(after_in_child=_keep_own_flights)

@@ -1,0 +1,241 @@
+"""Statuses, reports and records as a person wants to read them, and as JSON.
+
+With the progress bar the only part of smm that loads rich.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from smm._blame import last_line, user_line
+from smm._text import seconds, size
+from smm.maintain import MetricStatus, Status
+from smm.metric import Record
+from smm.run import Outcome, RunReport
+
+_MOST_FAILURES = 20
+"""Failures of a run that are shown one by one."""
+
+_WIDE = 200
+"""Columns where there is no terminal, so that nothing is cut in a file."""
+
+
+def as_text(*parts: RenderableType) -> str:
+    """Render for standard output: in colour and at its width if it is a terminal."""
+    terminal = sys.stdout.isatty()
+    out = io.StringIO()
+    console = Console(
+        file=out,
+        force_terminal=terminal,
+        width=shutil.get_terminal_size().columns if terminal else _WIDE,
+        highlight=False,
+    )
+    for part in parts:
+        console.print(part, soft_wrap=isinstance(part, str | Text), markup=False)
+    lines = out.getvalue().splitlines()
+    return "\n".join(line if terminal else line.rstrip() for line in lines)
+
+
+def _table(*columns: str, numbers: Iterable[str] = ()) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        right = column in numbers
+        table.add_column(column, justify="right" if right else "left", no_wrap=right, overflow="fold")
+    return table
+
+
+def _count(number: int, style: str = "") -> Text:
+    return Text(f"{number:,}", style=style) if number else Text("-", style="dim")
+
+
+def date(when: datetime | None) -> str:
+    """A date for a person, in local time: `2026-01-31 14:05`."""
+    return "" if when is None else when.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+# --- status ----------------------------------------------------------------------------------------------
+
+
+def status_table(status: Status) -> Table:
+    """One line a metric, and the sums."""
+    table = _table(
+        "metric", "rows", "stored", "missing", "last", "size", numbers=("rows", "stored", "missing", "size")
+    )
+    for metric in status.metrics:
+        table.add_row(Text(metric.base_name), *_status_cells(metric))
+    if len(status.metrics) > 1:
+        total = MetricStatus(
+            base_name="",
+            declared=sum(metric.declared for metric in status.metrics),
+            stored=sum(metric.stored for metric in status.metrics),
+            last=max((metric.last for metric in status.metrics if metric.last), default=None),
+            size=sum(sizes) if (sizes := [m.size for m in status.metrics if m.size is not None]) else None,
+        )
+        table.add_section()
+        table.add_row(Text("in all", style="bold"), *_status_cells(total))
+    return table
+
+
+def _status_cells(metric: MetricStatus) -> list[RenderableType]:
+    if metric.waiting:
+        return [_count(0), _count(0), _count(0), Text("waits for @CM.collect", style="yellow"), ""]
+    return [
+        _count(metric.declared),
+        _count(metric.stored, "green"),
+        _count(metric.missing, "yellow"),
+        date(metric.last),
+        size(metric.size) if metric.size is not None and metric.stored else "",
+    ]
+
+
+def status_json(status: Status) -> dict[str, Any]:
+    """What `smm status --json` prints."""
+    return {
+        "metrics": [
+            {
+                "name": metric.base_name,
+                "declared": metric.declared,
+                "stored": metric.stored,
+                "missing": metric.missing,
+                "last": None if metric.last is None else metric.last.isoformat(),
+                "bytes": metric.size,
+                "waiting": metric.waiting,
+            }
+            for metric in status.metrics
+        ],
+        "undeclared": status.undeclared,
+    }
+
+
+# --- runs ------------------------------------------------------------------------------------------------
+
+
+def run_tables(report: RunReport, base_names: Mapping[str, str]) -> list[RenderableType]:
+    """What a run did for each metric, then what failed and where.
+
+    Args:
+        report: the run.
+        base_names: by metric name.
+    """
+    by_base: dict[str, list[Outcome]] = {}
+    for outcome in report.outcomes:
+        by_base.setdefault(base_names.get(outcome.name, outcome.name), []).append(outcome)
+    numbers = ("computed", "already stored", "failed", "time")
+    table = _table("metric", *numbers, numbers=numbers)
+    for base_name, outcomes in by_base.items():
+        table.add_row(Text(base_name), *_run_cells(outcomes, sum(outcome.seconds for outcome in outcomes)))
+    if len(by_base) != 1:
+        table.add_section()
+        table.add_row(Text("in all", style="bold"), *_run_cells(report.outcomes, report.seconds))
+    parts: list[RenderableType] = [table]
+    if failed := report.of("failed"):
+        parts += ["", *_failures(failed)]
+    return parts
+
+
+def _run_cells(outcomes: Sequence[Outcome], duration: float) -> list[RenderableType]:
+    counts = {"computed": 0, "stored": 0, "failed": 0}
+    for outcome in outcomes:
+        counts[outcome.status] += 1
+    return [
+        _count(counts["computed"], "green"),
+        _count(counts["stored"]),
+        _count(counts["failed"], "bold red"),
+        seconds(duration) if duration >= 0.001 else Text("-", style="dim"),
+    ]
+
+
+def _failures(failed: Sequence[Outcome]) -> Iterator[RenderableType]:
+    table = _table("failed", "because", "where")
+    own = [outcome for outcome in failed if outcome.upstream is None]
+    blocked = [outcome for outcome in failed if outcome.upstream is not None]
+    for outcome in [*own, *blocked][:_MOST_FAILURES]:
+        because, where = failure(outcome)
+        table.add_row(Text(outcome.name, style="bold red"), Text(because), Text(where or ""))
+    yield table
+    if len(failed) > _MOST_FAILURES:
+        yield Text(f"and {len(failed) - _MOST_FAILURES:,} more; --json lists them all")
+
+
+def failure(outcome: Outcome) -> tuple[str, str | None]:
+    """Why a metric failed, and the line of the user's code."""
+    if outcome.upstream is not None:
+        return f"{outcome.upstream} failed, which it reads", None
+    if outcome.error is None:
+        return "", None
+    return last_line(outcome.error), user_line(outcome.error)
+
+
+def run_json(report: RunReport, *, interrupted: bool) -> dict[str, Any]:
+    """What `smm run --json` prints."""
+    return {
+        "seconds": report.seconds,
+        "computed": len(report.of("computed")),
+        "stored": len(report.of("stored")),
+        "failed": len(report.of("failed")),
+        "interrupted": interrupted,
+        "metrics": [_outcome_json(outcome) for outcome in report.outcomes],
+    }
+
+
+def _outcome_json(outcome: Outcome) -> dict[str, Any]:
+    error = outcome.error
+    return {
+        "name": outcome.name,
+        "status": outcome.status,
+        "seconds": outcome.seconds,
+        "error": error
+        and {
+            "type": type(error).__qualname__,
+            "message": str(error),
+            "where": user_line(error),
+            "upstream": outcome.upstream,
+        },
+    }
+
+
+# --- records ---------------------------------------------------------------------------------------------
+
+
+def record_table(record: Record, call: str, place: str) -> Table:
+    """What is known of a stored value, one fact a line."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    took = "" if record.duration_seconds is None else f", in {seconds(record.duration_seconds)}"
+    versions = [
+        f"{label} {version}"
+        for label, version in (
+            ("smm", record.smm_version),
+            ("Python", record.python_version),
+            ("numpy", record.numpy_version),
+        )
+        if version
+    ]
+    bytes_ = "" if record.data is None else f", {size(record.data.size)}"
+    for label, fact in (
+        ("call", call),
+        ("computed", f"{date(record.date)}{took}"),
+        ("with", ", ".join(versions)),
+        ("stored in", f"{place}{bytes_}"),
+    ):
+        if fact:
+            table.add_row(label, Text(fact))
+    return table
+
+
+def record_json(record: Record) -> dict[str, Any]:
+    """A record as its side-car has it."""
+    fields: dict[str, Any] = json.loads(record.to_json())
+    del fields["smm_record"]
+    return fields

@@ -1,0 +1,407 @@
+"""How a metric's value comes about: from memory, else from the storage, else computed, stored and dated."""
+
+from __future__ import annotations
+
+import enum
+import json
+import logging
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any
+
+from smm import _flights
+from smm._flights import Flight
+from smm._shelf import SIDECAR, Shelf, new_record
+from smm._text import seconds
+from smm._tree import freeze, hand_out
+from smm.collect import Row
+from smm.errors import (
+    CorruptMetricError,
+    MetricNotStoredError,
+    NameClashError,
+    SmmWarning,
+    UnknownMetricError,
+    UnstorableError,
+    closest,
+)
+from smm.metric import Record
+from smm.storage import StorageInterface
+
+log = logging.getLogger("smm")
+
+
+class Serving:
+    """Metric names to values, over functions without arguments, a memory cache and one storage.
+
+    May be shared by many threads: each metric is computed by one of them, different ones at the same time.
+    Processes on the same folder count as such threads.
+    """
+
+    def __init__(self, storage_interface: StorageInterface, *, verbose: bool, read_only: bool) -> None:
+        self.storage_interface = storage_interface
+        self.verbose = verbose
+        self.read_only = read_only
+        self.functions_dict: dict[str, Callable[[], Any]] = {}
+        """What computes each declared metric; an entry put here is used from then on."""
+        self.cache: dict[str, Any] = {}
+        """Canonical values by metric name; callers get views or copies of these."""
+        self._shelf = Shelf(storage_interface)
+        self._records: dict[str, Record] = {}  # of what is in `cache`
+        self._unsaved: set[str] = set()  # names in `cache` that no storage holds yet
+        self._warned: set[str] = set()
+
+    # --- looking ----------------------------------------------------------------------------------------
+
+    def exists(self, name: str) -> bool:
+        """Whether the metric is in memory, or stored with its side-car. Opens no data."""
+        if name in self.cache:
+            return True
+        if _is_sidecar(name):
+            return self.storage_interface.exists(name)
+        return self._shelf.exists(name)
+
+    def record(self, name: str) -> Record:
+        """What the side-car says, read from the storage.
+
+        Raises:
+            MetricNotStoredError: the metric is not stored, even if it is in memory.
+        """
+        exists = self.storage_interface.exists(name)
+        record = self._shelf.record(name) if exists else None
+        if exists and record is None:  # perhaps in the middle of a publication, whose writer has the lock
+            with self._flight(name, None), self._lock(name, None):
+                record = self._shelf.record(name)
+        if record is None:
+            raise self._not_stored(name)
+        return record
+
+    def date(self, name: str) -> datetime:
+        """When the stored value's computation ended: aware, UTC. The predecessor's dates are midnights.
+
+        Raises:
+            MetricNotStoredError: the metric is not stored, even if it is in memory.
+        """
+        return self.record(name).date
+
+    # --- serving ----------------------------------------------------------------------------------------
+
+    def get(self, name: str, use_stored: bool = True, *, verbose: bool | None = None) -> Any:
+        """The metric's value: from memory, else from the storage, else computed and stored.
+
+        Fills memory and storage. A memory hit touches no disk. `use_stored=False` computes again and replaces
+        both; if that fails, the old value and date stay.
+
+        Raises:
+            UnknownMetricError: neither stored nor declared.
+            CircularMetricError: the metric reads itself.
+            UnstorableError: the storage refuses the value, which the exception carries as `.value`.
+            OSError: the value could not be stored; it stays in memory, and `save` tries again.
+            Exception: what the metric's function raised, itself, with a note naming the metric.
+        """
+        return self.serve(name, None, use_stored=use_stored, verbose=verbose)
+
+    def serve(
+        self,
+        name: str,
+        row: Callable[[], Any] | None,
+        *,
+        use_stored: bool = True,
+        verbose: bool | None = None,
+    ) -> Any:
+        """`get`, computed by `row` in place of the `functions_dict` entry if one is given."""
+        if use_stored and name not in self._unsaved:
+            value = self.cache.get(name, _ABSENT)
+            if value is not _ABSENT:
+                # _flights.refuse_circle((self._shelf.space, name), name)
+                return self._give(value)
+        return self._give(self._settle(name, row, use_stored, verbose))
+
+    def save(self, name: str, force: bool = False, *, verbose: bool | None = None) -> Any:
+        """Bring the metric to the storage, and return its value; a stored one stays as it is.
+
+        Fills memory and storage. `force` computes again and replaces both.
+
+        Raises:
+            As `get`.
+        """
+        if not force and name in self.cache and not self._shelf.exists(name):
+            self._unsaved.add(name)  # its files were taken away: what memory has is stored again
+        return self._give(self._settle(name, None, not force, verbose))
+
+    def load(self, name: str, force: bool = False, *, verbose: bool | None = None) -> Any:
+        """The metric's value from memory, else from the storage; computes nothing.
+
+        Fills memory. `force` reads the storage again. `load("x_date")` is the date of `x` as ISO 8601 text.
+
+        Raises:
+            MetricNotStoredError: it is nowhere.
+            CorruptMetricError: the stored bytes are damaged.
+        """
+        if not force and name in self.cache:
+            return self._give(self.cache[name])
+        if _is_sidecar(name) and name not in self.functions_dict:
+            return self._date_text(name.removesuffix(SIDECAR))
+        row = self.functions_dict.get(name)
+        value = self._undamaged(name, row, verbose)
+        if value is _ABSENT:
+            value = self._look_again(name, row, verbose)
+        if value is _ABSENT:
+            raise self._not_stored(name)
+        return self._give(value)
+
+    def compute(self, name: str, force: bool = False, *, verbose: bool | None = None) -> Any:
+        """The metric's value from memory, else computed; the storage is neither read nor written.
+
+        Fills memory; the value counts as unsaved until a `get` or `save` stores it. `force` computes again.
+
+        Raises:
+            As `get`, without OSError.
+        """
+        with self._flight(name, verbose) as flight:
+            value = _ABSENT if force else self.cache.get(name, _ABSENT)
+            if value is _ABSENT:
+                if not force:
+                    _raise_shared(flight)
+                row = self.functions_dict.get(name)
+                if row is None:
+                    raise self._unknown(name)
+                value, _ = self._compute(name, row, flight, verbose)
+            return self._give(value)
+
+    def delete(self, name: str, *, verbose: bool | None = None) -> None:
+        """Remove the metric from memory and its data and side-car from the storage.
+
+        Raises:
+            MetricNotStoredError: it is nowhere.
+            StorageAbilityError: the storage has no `delete`.
+        """
+        with self._flight(name, verbose):
+            if self.storage_interface.exists(name):
+                self._say(verbose, f"Delete {name}")
+                with self._lock(name, verbose):
+                    self._shelf.delete(name)
+            elif name not in self.cache:
+                raise self._not_stored(name)
+            self._drop(name)
+
+    def clear_cache(self) -> None:
+        """Empty the memory cache, unsaved values with it. The storage is untouched."""
+        self.cache.clear()
+        self._records.clear()
+        self._unsaved.clear()
+
+    # --- how a value comes about ------------------------------------------------------------------------
+    # Between two metrics of a chain lie the frames of `serve`, `_settle`, `_compute` and the row's: no more,
+    # so that a chain of a hundred metrics stays far from Python's recursion limit.
+
+    def _settle(
+        self, name: str, row: Callable[[], Any] | None, use_stored: bool, verbose: bool | None
+    ) -> Any:
+        """The canonical value, brought to memory and storage by whoever comes first; others wait for it."""
+        with self._flight(name, verbose) as flight:
+            row = row or self.functions_dict.get(name)
+            if use_stored:
+                value = self._present(name, row, verbose)
+                if value is not _ABSENT:
+                    return value
+                _raise_shared(flight)
+            if row is not None:
+                return self._made(name, row, flight, use_stored, verbose)
+        value = self._look_again(name, None, verbose)
+        if value is _ABSENT:
+            raise self._unknown(name)
+        return value
+
+    def _made(
+        self, name: str, row: Callable[[], Any], flight: Flight, use_stored: bool, verbose: bool | None
+    ) -> Any:
+        """The canonical value, computed and stored, unless another process was quicker."""
+        self._shelf.check(name)
+        with self._lock(name, verbose):
+            if use_stored:
+                try:
+                    value = self._present(name, row, verbose, sure=True)
+                except CorruptMetricError as error:
+                    self._warn_of_damage(name, error)
+                    value = _ABSENT
+                if value is not _ABSENT:
+                    return value
+            else:
+                self._check_record(name, row, self._shelf.record(name))
+            kept = self._kept_unsaved(name) if use_stored else None
+            value, record = kept or self._compute(name, row, flight, verbose)
+            return self._store(name, value, record, verbose)
+
+    def _present(
+        self, name: str, row: Callable[[], Any] | None, verbose: bool | None, *, sure: bool = False
+    ) -> Any:
+        """The value if nothing needs to be computed or stored. `sure`: nobody is replacing the stored pair."""
+        if name in self._unsaved:
+            return _ABSENT
+        value = self.cache.get(name, _ABSENT)
+        if value is not _ABSENT:
+            return value
+        return self._from_storage(name, row, verbose) if sure else self._undamaged(name, row, verbose)
+
+    def _undamaged(self, name: str, row: Callable[[], Any] | None, verbose: bool | None) -> Any:
+        """The stored value, read without a lock: what looks damaged may be one pair's record, another's data.
+
+        Who finds it absent takes the lock and looks again.
+        """
+        try:
+            return self._from_storage(name, row, verbose)
+        except CorruptMetricError:
+            return _ABSENT
+
+    def _warn_of_damage(self, name: str, error: CorruptMetricError) -> None:
+        if name not in self._warned:
+            self._warned.add(name)
+            warnings.warn(f"{error}: doing that now", SmmWarning, stacklevel=2)
+
+    def _kept_unsaved(self, name: str) -> tuple[Any, Record] | None:
+        """What memory has and the storage has not."""
+        value = self.cache.get(name, _ABSENT) if name in self._unsaved else _ABSENT
+        if value is _ABSENT:
+            return None
+        return value, self._records.get(name) or new_record(name)  # someone may fill `cache` by hand
+
+    def _from_storage(self, name: str, row: Callable[[], Any] | None, verbose: bool | None) -> Any:
+        """Read the pair into memory; absent if it is not stored or not finished."""
+        pair = self._shelf.read(name)
+        if pair is None:
+            return _ABSENT
+        value, record = pair
+        self._check_record(name, row or self.functions_dict.get(name), record)
+        self._say(verbose, f"Load {name}, computed on {record.date:%Y-%m-%d %H:%M}")
+        self._unsaved.discard(name)
+        return self._remember(name, value, record)
+
+    def _look_again(self, name: str, row: Callable[[], Any] | None, verbose: bool | None) -> Any:
+        """Data without a side-car may be in the middle of a publication, whose writer has the lock."""
+        if not self.storage_interface.exists(name):
+            return _ABSENT
+        with self._flight(name, verbose), self._lock(name, verbose):
+            return self._from_storage(name, row, verbose)
+
+    def _compute(
+        self, name: str, row: Callable[[], Any], flight: Flight, verbose: bool | None
+    ) -> tuple[Any, Record]:
+        """Call the metric's function and keep its canonical value in memory, unsaved."""
+        self._say(verbose, f"Compute {name}")
+        started = time.perf_counter()
+        data: Any = _ABSENT
+        try:
+            data = row()
+            duration = time.perf_counter() - started
+            value = self._shelf.canonical(name, data)
+        except BaseException as error:
+            # flight.failure = error
+            if isinstance(error, UnstorableError) and data is not _ABSENT:
+                error.value = data
+            else:
+                error.add_note(f"while computing metric {name!r}")
+            raise
+        base_name, params = (row.rows.base_name, row.noted_params()) if isinstance(row, Row) else (None, None)
+        record = new_record(name, base_name=base_name, params=params, duration_seconds=duration)
+        self._unsaved.add(name)  # first: who sees the value in memory must see that it is not stored
+        value = self._remember(name, value, record)
+        self._say(verbose, f"Completed {name} in {seconds(duration)}")
+        return value, record
+
+    def _store(self, name: str, value: Any, record: Record, verbose: bool | None) -> Any:
+        """Publish the pair, and return the value as the storage gives it back."""
+        self._say(verbose, f"Save {name}")
+        try:
+            stored = self._shelf.write(name, value, record)
+        except UnstorableError as error:
+            error.value = value
+            self._drop(name)
+            raise
+        except OSError as error:
+            error.add_note(f"the value of {name!r} is in memory, unsaved: CM.save({name!r}) tries again")
+            raise
+        # In this order: who sees a saved value sees the one that the storage gives back.
+        value = self._remember(name, stored, record)
+        self._unsaved.discard(name)
+        return value
+
+    def _remember(self, name: str, value: Any, record: Record) -> Any:
+        value = freeze(value)
+        self._records[name] = record
+        self.cache[name] = value
+        return value
+
+    def _give(self, value: Any) -> Any:
+        return hand_out(value, writable=not self.read_only)
+
+    def _check_record(self, name: str, row: Callable[[], Any] | None, record: Record | None) -> None:
+        """Refuse to serve, or to replace, what other params have stored under the same name."""
+        if record is None or record.params is None or not isinstance(row, Row):
+            return
+        expected = row.noted_params()
+        if record.base_name != row.rows.base_name or _values(record.params) != _values(expected):
+            raise NameClashError(
+                base_name=row.rows.base_name,
+                reason=f"{row!r} would take the name {name!r}, under which {self._shelf.where} holds "
+                f"{record.base_name} with params {dict(record.params)}; rename one of the two",
+            )
+
+    def _date_text(self, name: str) -> str:
+        record = self.record(name)
+        stored = self._shelf.date_text(name)
+        return record.date.isoformat() if stored is None else stored
+
+    def _flight(self, name: str, verbose: bool | None) -> Flight:
+        return _flights.enter((self._shelf.space, name), name, waiting=lambda line: self._say(verbose, line))
+
+    def _lock(self, name: str, verbose: bool | None) -> AbstractContextManager[object]:
+        return self._shelf.lock(name, waiting=lambda line: self._say(verbose, line))
+
+    def _unknown(self, name: str) -> UnknownMetricError:
+        return UnknownMetricError(name=name, hint=closest(name, self.functions_dict))
+
+    def _not_stored(self, name: str) -> MetricNotStoredError:
+        if name in self.cache:
+            detail = f"it is in memory, unsaved: CM.save({name!r})"
+        elif not _is_sidecar(name) and self.storage_interface.exists(name):
+            detail = "its data is there without a side-car: it was never finished"
+        else:
+            detail = closest(name, self.functions_dict).removeprefix("; ") if name not in self else ""
+        return MetricNotStoredError(name=name, where=self._shelf.where, detail=detail)
+
+    def _say(self, verbose: bool | None, line: str) -> None:
+        log.info("%s", line)
+        if self.verbose if verbose is None else verbose:
+            print(line)  # noqa: T201 - what `verbose` promises
+
+    def _drop(self, name: str) -> None:
+        self.cache.pop(name, None)
+        self._records.pop(name, None)
+        self._unsaved.discard(name)
+
+
+class _Absent(enum.Enum):
+    """No value; None is a value."""
+
+    ABSENT = enum.auto()
+
+
+_ABSENT = _Absent.ABSENT
+
+
+def _is_sidecar(name: str) -> bool:
+    return name.endswith(SIDECAR)
+
+
+def _values(params: Mapping[str, Any]) -> str:
+    """What identifies a call whatever its arguments are called; as text, since 1 == 1.0 == True."""
+    return json.dumps(list(params.values()))
+
+
+def _raise_shared(flight: Flight) -> None:
+    """Who waited for a computation that failed gets its exception; not another thread's Ctrl-C."""
+    if flight.previous is not None and isinstance(flight.previous.error, Exception):
+        raise flight.previous.error

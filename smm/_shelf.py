@@ -1,0 +1,232 @@
+"""A metric's data and its side-car as one thing, whatever the storage under it can do.
+
+The order of every publication is the same, so that each failure in the middle is safe: the data is encoded
+and written aside; the side-car goes; the data moves into place; the side-car is written. Data without a
+side-car was never finished, and counts as not stored.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import platform
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+import numpy as np
+
+from smm import __version__
+from smm._flights import current
+from smm._locks import folder_lock
+from smm.errors import MetricNotStoredError, StorageAbilityError
+from smm.metric import Record
+from smm.storage import (
+    CanonicalStorage,
+    CheckedStorage,
+    DeletingStorage,
+    FolderStorage,
+    RecordStorage,
+    StagingStorage,
+    StorageInterface,
+    VerifyingStorage,
+)
+
+SIDECAR = "_date"
+"""What the name of a side-car adds to its metric's."""
+
+UNFINISHED = "unfinished"
+"""What a storage with only three methods keeps in the side-car's place while the data is being replaced."""
+
+
+class Shelf:
+    """Where a manager's metrics lie: one storage, seen as pairs of data and side-car.
+
+    Holds nothing in memory but the storage. Safe for many threads if the storage is.
+    """
+
+    def __init__(self, storage: StorageInterface) -> None:
+        self.storage = storage
+        self._canonical = storage if isinstance(storage, CanonicalStorage) else None
+        self._checked = storage if isinstance(storage, CheckedStorage) else None
+        self._records = storage if isinstance(storage, RecordStorage) else None
+        self._staging = storage if isinstance(storage, StagingStorage) else None
+        self._verifying = storage if isinstance(storage, VerifyingStorage) else None
+        self._folder = storage if isinstance(storage, FolderStorage) else None
+        self._suffix = getattr(storage, "file_ext", "") if self._folder else ""
+        # Two storages on one folder and with one file form keep the same metrics.
+        self.space: tuple[object, ...] = (
+            (os.path.realpath(self._folder.metrics_dir), self._suffix) if self._folder else (id(storage),)
+        )
+
+    @property
+    def where(self) -> str:
+        """The storage as a message names it: its folder, else its class."""
+        return str(self._folder.metrics_dir) if self._folder else type(self.storage).__name__
+
+    # --- looking ----------------------------------------------------------------------------------------
+
+    def exists(self, name: str) -> bool:
+        """Whether the pair is there. Opens no data; of a storage with three methods, the side-car."""
+        if not self.storage.exists(name):
+            return False
+        if self._records is not None:
+            return self._records.has_record(name)
+        return self._note(name) is not None
+
+    def stored(self) -> set[str]:
+        """The names of all pairs, by one listing of the folder.
+
+        Raises:
+            StorageAbilityError: the storage cannot list what it has.
+        """
+        if self._records is None:
+            raise self._unable("recorded", "listing what is stored")
+        return self._records.recorded()
+
+    def record(self, name: str) -> Record | None:
+        """The side-car's record; None if there is no side-car, or a damaged one, which counts as missing."""
+        text = self._records.read_record(name) if self._records is not None else self._note(name)
+        if text is None:
+            return None
+        try:
+            return Record.from_json(name, text)
+        except ValueError:
+            return None
+
+    def _note(self, name: str) -> str | None:
+        """The side-car's text in a storage that knows only names and values."""
+        if not self.storage.exists(name + SIDECAR):
+            return None
+        try:
+            # A storage of arrays gives a text back as an array without dimensions.
+            text = str(self.storage.load(name + SIDECAR))
+        except (OSError, MemoryError):
+            raise
+        except Exception:  # noqa: BLE001 - whatever this class raises for damage: the side-car counts as missing
+            return None
+        return None if text == UNFINISHED else text
+
+    def date_text(self, name: str) -> str | None:
+        """The date as the side-car writes it; None in a storage with only the three methods."""
+        return None if self._records is None else str(self.storage.load(name + SIDECAR))
+
+    # --- reading ----------------------------------------------------------------------------------------
+
+    def read(self, name: str) -> tuple[Any, Record] | None:
+        """The pair, every byte of the data checked once; None if it is not stored or not finished.
+
+        Raises:
+            CorruptMetricError: the data's bytes are damaged.
+        """
+        if not self.storage.exists(name):
+            return None
+        record = self.record(name)
+        if record is None:
+            return None
+        try:
+            if self._verifying is not None:
+                return self._own(self._verifying.load_verified(name, record.data)), record
+            return self._own(self.storage.load(name)), record
+        except MetricNotStoredError:
+            return None  # deleted between the look and the read
+
+    # --- writing ----------------------------------------------------------------------------------------
+
+    def check(self, name: str) -> None:
+        """Raise now what storing `name` would raise after the computation, as far as it can be known.
+
+        Raises:
+            MetricNameError: the storage cannot hold this name.
+            OSError: the folder cannot be written.
+        """
+        if self._checked is not None:
+            self._checked.check(name)
+
+    def canonical(self, name: str, data: Any) -> Any:
+        """What `load` would give after `save(name, data)`; a copy of `data` where only a save can tell.
+
+        Raises:
+            UnstorableError: the storage refuses the value.
+        """
+        return copy.deepcopy(data) if self._canonical is None else self._canonical.canonical(name, data)
+
+    def _own(self, data: Any) -> Any:
+        """A loaded value that nobody else holds: a class of the user's may give out the object it keeps."""
+        return copy.deepcopy(data) if self._canonical is None else data
+
+    def write(self, name: str, data: Any, record: Record) -> Any:
+        """Publish the pair and return the canonical value.
+
+        After an exception while the data is being written, the old pair is as it was, unless the storage
+        has only the three methods: then the metric counts as not stored.
+
+        Raises:
+            UnstorableError: refused.
+            OSError: could not be written.
+        """
+        staged = self._staging.stage(name, data) if self._staging is not None else None
+        try:
+            if self._records is not None:
+                self._records.remove_record(name)
+            else:
+                self.storage.save(name + SIDECAR, UNFINISHED)
+            if staged is not None:
+                staged.publish()
+            else:
+                self.storage.save(name, data)
+        except BaseException:
+            if staged is not None:
+                staged.discard()
+            raise
+        text = attrs.evolve(record, data=staged.stamp if staged is not None else None).to_json()
+        if self._records is not None:
+            self._records.write_record(name, text)
+        else:
+            self.storage.save(name + SIDECAR, text)
+        return data if self._canonical is not None else self._own(self.storage.load(name))
+
+    def delete(self, name: str) -> None:
+        """Remove data and side-car.
+
+        Raises:
+            StorageAbilityError: the storage has no `delete`.
+        """
+        if not isinstance(self.storage, DeletingStorage):
+            raise self._unable("delete", "deleting a metric")
+        self.storage.delete(name)
+        if self._records is None and self.storage.exists(name + SIDECAR):
+            self.storage.delete(name + SIDECAR)
+
+    # --- one process at a time --------------------------------------------------------------------------
+
+    def lock(self, name: str, *, waiting: Callable[[str], None]) -> AbstractContextManager[object]:
+        """Hold the metric among the processes that share the folder; nothing to do for other storages."""
+        if self._folder is None:
+            return nullcontext()
+        return folder_lock(self._folder.metrics_dir, name + self._suffix, waiting=waiting, flight=current())
+
+    def _unable(self, method: str, purpose: str) -> StorageAbilityError:
+        return StorageAbilityError(storage=type(self.storage).__name__, method=method, purpose=purpose)
+
+
+def new_record(
+    name: str,
+    *,
+    base_name: str | None = None,
+    params: dict[str, Any] | None = None,
+    duration_seconds: float | None = None,
+) -> Record:
+    """The record of a computation that ended now; the data's stamp is added when it is written."""
+    return Record(
+        name=name,
+        base_name=base_name,
+        params=params,
+        date=datetime.now(UTC),
+        duration_seconds=duration_seconds,
+        smm_version=__version__,
+        python_version=platform.python_version(),
+        numpy_version=np.__version__,
+    )

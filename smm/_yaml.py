@@ -1,0 +1,421 @@
+"""YAML text to plain data, with the line and column of every value, and never an object of anyone's class.
+
+PyYAML delivers events; all that follows is decided here: what a plain scalar means (YAML 1.2, not PyYAML's
+constructors), what is refused, and how much is taken in. Limits are counted on the events, before anything
+is composed, because libyaml's own composer recurses and crashes on deep nesting.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+import re
+from typing import Any, TypeAlias
+
+import attrs
+import yaml
+from yaml import events
+
+from smm._keys import Keys, dotted, nearest, shown
+from smm._syntax import explained, unprintable
+from smm.errors import Problem
+
+MAX_BYTES = 64 * 2**20
+MAX_DEPTH = 1_000
+MAX_VALUES = 10_000_000
+"""Keys and values in one document, those behind an alias counted each time it is used."""
+MAX_PROBLEMS = 1_000
+"""Kept one by one; a file with more is wrong as a whole, and the rest is only counted."""
+MAX_DIGITS = 4_300
+"""Of an integer: what Python itself reads and writes by default, because its conversion is quadratic."""
+
+# --- places ----------------------------------------------------------------------------------------------
+
+Mark: TypeAlias = int
+"""A line and a column, both from 0, in one integer: `line << 32 | column`."""
+
+NO_MARK: Mark = -1
+"""The place of what no file holds."""
+
+
+class Places:
+    """Where a list or mapping and everything in it stands: a tree beside the plain data.
+
+    It is kept apart from the data so that the data are plain lists and dicts for whoever gets them.
+    """
+
+    __slots__ = ("items", "keys", "mark")
+
+    def __init__(self, mark: Mark, items: Any, keys: dict[Any, Mark]) -> None:
+        self.mark = mark
+        self.items = items
+        """A list or dict beside the data's: Places for what is a list or mapping, else a Mark."""
+        self.keys = keys
+        """Where each key of a mapping stands."""
+
+
+Place: TypeAlias = Places | Mark
+
+
+def find(place: Place, keys: Keys, *, at_key: bool = False) -> Mark:
+    """The mark of what `keys` lead to, or of the nearest thing above it.
+
+    Args:
+        place: of the value the keys begin at.
+        keys: from there downward.
+        at_key: the last of the keys itself is meant instead of its value.
+    """
+    for index, key in enumerate(keys):
+        if not isinstance(place, Places):
+            return place
+        if at_key and index == len(keys) - 1 and key in place.keys:
+            return place.keys[key]
+        try:
+            place = place.items[key]
+        except (KeyError, IndexError, TypeError):
+            break
+    return place.mark if isinstance(place, Places) else place
+
+
+def line_and_column(mark: Mark) -> tuple[int, int]:
+    """Both counted from 1; `(0, 0)` for NO_MARK."""
+    return (0, 0) if mark == NO_MARK else ((mark >> 32) + 1, (mark & 0xFFFFFFFF) + 1)
+
+
+# --- scalars ---------------------------------------------------------------------------------------------
+
+_WORDS: dict[str, Any] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"), math.inf),
+    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
+}
+_NUMBER_STARTS = frozenset("+-.0123456789")
+_INT = re.compile(r"[-+]?[0-9]+")
+_OTHER_INT = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+
+
+def scalar(text: str) -> Any:
+    """What a plain scalar means: the core schema of YAML 1.2, `010` ten, `no` and `12:30` text.
+
+    Raises:
+        ValueError: a number Python cannot hold, with a sentence that says so.
+    """
+    if text in _WORDS:
+        return _WORDS[text]
+    if text[0] not in _NUMBER_STARTS:
+        return text
+    if _INT.fullmatch(text):
+        return _integer(text, 10)
+    if _OTHER_INT.fullmatch(text):
+        return _integer(text, 0)
+    if _FLOAT.fullmatch(text):
+        value = float(text)
+        if math.isinf(value):
+            raise ValueError(f"found {shown(text)}, which no float can hold; write .inf for infinity")
+        return value
+    return text
+
+
+def _integer(text: str, base: int) -> int:
+    if len(text) <= MAX_DIGITS:
+        try:
+            value = int(text, base)
+        except ValueError:  # the interpreter was given a lower limit than Python's own
+            pass
+        else:
+            if base == 10 or value < 10**MAX_DIGITS:
+                return value
+    raise ValueError(
+        f"found an integer of {len(text):,} digits, wanted at most {MAX_DIGITS:,}; quote it as text"
+    )
+
+
+# --- documents -------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class Document:
+    """What one text holds."""
+
+    data: Any
+    """None, bool, int, float, str, list and dict only; None for an empty text. Aliased values are shared."""
+    place: Place
+    """Of `data`."""
+    problems: list[Problem]
+    """What is wrong with the text; `data` then holds the rest."""
+    whole: bool
+    """False where reading could not go on to the end: `data` says nothing then."""
+
+
+def read(raw: bytes | str, file: str) -> Document:
+    """Read one YAML document.
+
+    Time and memory grow with the text and no faster; at most 64 MiB, 10,000,000 values and 1,000 levels are
+    taken in.
+
+    Args:
+        raw: UTF-8, or UTF-16 with its byte order mark.
+        file: what problems call it.
+    """
+    composer = _Composer(file)
+    whole = False
+    try:
+        composer.compose(_decoded(raw))
+        whole = True
+    except _Stop as stop:
+        composer.note(*stop.args)
+    data, place = composer.result() if whole else (None, 0)
+    return Document(data=data, place=place, problems=composer.problems, whole=whole)
+
+
+class _Stop(Exception):  # noqa: N818  # an exit, no error
+    """Reading cannot go on: a mark and a message."""
+
+
+def _decoded(raw: bytes | str) -> str:
+    if len(raw) > MAX_BYTES:
+        raise _Stop(
+            0, f"larger than {MAX_BYTES // 2**20} MiB; make long params lists in code, with rows_from"
+        )
+    if isinstance(raw, str):
+        # A lone surrogate, as undecodable bytes of a command line become, is no character of YAML.
+        raw = raw.encode(errors="surrogateescape")
+    utf16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding = "utf-16" if utf16 else "utf-8"
+    raw = raw.removeprefix(codecs.BOM_UTF8)
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        # All before the bad byte is text, and gives its line and column.
+        before = raw[: error.start].decode(encoding, "replace")
+        found = f"found the byte 0x{raw[error.start]:02x}, wanted text in UTF-8"
+        raise _Stop(_end_of(before), f"{found}; save the file in that encoding") from None
+
+
+_ABSENT: Any = object()
+"""The key of a mapping whose next value is a key."""
+_DROPPED: Any = object()
+"""A key that was refused: its value is read and forgotten."""
+
+
+class _Open:
+    """A list or mapping whose end has not come yet."""
+
+    __slots__ = ("anchor", "before", "height", "key", "place", "value")
+
+    def __init__(self, value: Any, place: Places, anchor: str | None, before: int) -> None:
+        self.value = value
+        self.place = place
+        self.anchor = anchor
+        self.before = before
+        """Values counted when it began."""
+        self.height = 1
+        """Levels of nesting so far, itself included."""
+        self.key: Any = _ABSENT
+
+
+@attrs.frozen
+class _Anchored:
+    value: Any
+    place: Place
+    size: int
+    """Values in it."""
+    height: int
+    """Levels of nesting in it, 0 for a scalar."""
+
+
+class _Composer:
+    """Builds one document from events; all state of one reading."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.problems: list[Problem] = []
+        self.count = 0
+        # The document itself is the only item of a list, so that it is added like any other value.
+        self.stack = [_Open([], Places(0, [], {}), None, 0)]
+        self.anchors: dict[str, _Anchored | None] = {}
+        """None while the anchored value is still open."""
+
+    def result(self) -> tuple[Any, Place]:
+        root = self.stack[0]
+        return (root.value[0], root.place.items[0]) if root.value else (None, 0)
+
+    def compose(self, text: str) -> None:
+        if found := _TAG_HANDLE.search(text):  # libyaml compares each of them with all before it
+            raise _Stop(
+                _end_of(text[: found.start()]), "found the directive %TAG; tags are not read, leave it out"
+            )
+        # Only the events of these loaders are asked for, their constructors never run.
+        loader: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+        try:
+            next_event = loader(text).get_event
+            while (event := next_event()) is not None:
+                self.take(event)
+        except yaml.MarkedYAMLError as error:
+            line, column, message = explained(error, text)
+            raise _Stop(line << 32 | column, message) from None
+        except yaml.reader.ReaderError:
+            start, message = unprintable(text)
+            raise _Stop(_end_of(text[:start]), message) from None
+        except (ValueError, OverflowError) as error:
+            # The parser in pure Python meets \U escapes beyond Unicode with the error of chr().
+            raise _Stop(_mark(event), f"this cannot be read after here: {error}") from None
+
+    def take(self, event: Any) -> None:
+        kind = type(event)
+        if kind is events.ScalarEvent:
+            self.take_scalar(event)
+        elif kind is events.SequenceStartEvent:
+            self.begin(event, [], [])
+        elif kind is events.MappingStartEvent:
+            self.begin(event, {}, {})
+        elif kind is events.SequenceEndEvent or kind is events.MappingEndEvent:
+            self.end()
+        elif kind is events.AliasEvent:
+            self.take_alias(event)
+        elif kind is events.DocumentStartEvent and self.stack[0].value:
+            raise _Stop(_mark(event), "a second document begins here; one file is one configuration")
+
+    def take_scalar(self, event: Any) -> None:
+        mark = _mark(event)
+        value: Any = event.value
+        if event.tag is not None:
+            self.refuse_tag(event.tag, mark)
+        elif event.implicit[0]:  # plain: written without quotes
+            if value == "<<" and self.expects_key():
+                self.report(mark, "found the merge key <<, which is not read; write the keys out")
+                value = _DROPPED
+            else:
+                value = self.typed(value, mark)
+        self.grow(1, mark)
+        if event.anchor is not None:
+            self.anchors[event.anchor] = _Anchored(value, mark, 1, 0)
+        self.add(value, mark)
+
+    def typed(self, text: str, mark: Mark) -> Any:
+        try:
+            return scalar(text)
+        except ValueError as error:
+            self.report(mark, str(error))
+            return _DROPPED
+
+    def take_alias(self, event: Any) -> None:
+        mark, name = _mark(event), event.anchor
+        if name not in self.anchors:
+            hint = nearest(name, self.anchors) or "; a text that begins with * needs quotes"
+            self.report(mark, f"found the alias *{name}, but no &{name} stands before it{hint}")
+            self.add(_DROPPED, mark)
+            return
+        anchored = self.anchors[name]
+        if anchored is None:
+            raise _Stop(mark, f"found *{name} inside of &{name}; a value cannot contain itself, write it out")
+        self.grow(anchored.size, mark)
+        self.nest(anchored.height, mark)
+        self.add(anchored.value, anchored.place)
+
+    def begin(self, event: Any, value: Any, items: Any) -> None:
+        mark = _mark(event)
+        if event.tag is not None:
+            self.refuse_tag(event.tag, mark)
+        self.grow(1, mark)
+        self.nest(1, mark)
+        if event.anchor is not None:
+            self.anchors[event.anchor] = None
+        self.stack.append(_Open(value, Places(mark, items, {}), event.anchor, self.count - 1))
+
+    def end(self) -> None:
+        done = self.stack.pop()
+        if done.anchor is not None:
+            size = self.count - done.before
+            self.anchors[done.anchor] = _Anchored(done.value, done.place, size, done.height)
+        self.raise_height(done.height)
+        self.add(done.value, done.place)
+
+    def add(self, value: Any, place: Place) -> None:
+        """Put a finished value where it belongs: into the list, as a key, or under the key before it."""
+        parent = self.stack[-1]
+        if type(parent.value) is list:
+            parent.value.append(None if value is _DROPPED else value)
+            parent.place.items.append(place)
+        elif parent.key is _ABSENT:
+            parent.key = self.accepted(value, place)
+        else:
+            if parent.key is not _DROPPED and value is not _DROPPED:
+                parent.value[parent.key] = value
+                parent.place.items[parent.key] = place
+            parent.key = _ABSENT
+
+    def accepted(self, key: Any, place: Place) -> Any:
+        known = self.stack[-1].place.keys
+        if isinstance(place, Places):
+            self.report(place.mark, f"found {shown(key)} as a key, wanted a single word")
+            return _DROPPED
+        if key is _DROPPED:
+            return key
+        if key in known:
+            line, _ = line_and_column(known[key])
+            self.report(place, f"found the key {shown(key)} again, first in line {line}; keep one of them")
+            return _DROPPED
+        known[key] = place
+        return key
+
+    def expects_key(self) -> bool:
+        parent = self.stack[-1]
+        return type(parent.value) is dict and parent.key is _ABSENT
+
+    def raise_height(self, height: int) -> None:
+        parent = self.stack[-1]
+        if parent.height <= height:
+            parent.height = height + 1
+
+    def grow(self, values: int, mark: Mark) -> None:
+        self.count += values
+        if self.count > MAX_VALUES:
+            raise _Stop(
+                mark, f"more than {MAX_VALUES:,} values, aliases counted; make long params lists in code"
+            )
+
+    def nest(self, levels: int, mark: Mark) -> None:
+        if len(self.stack) - 1 + levels > MAX_DEPTH:
+            raise _Stop(mark, f"nested more than {MAX_DEPTH:,} levels deep; write it flatter")
+
+    def refuse_tag(self, tag: str, mark: Mark) -> None:
+        self.report(mark, f"found the tag {shown(tag)}, which is not read; leave it out")
+
+    def report(self, mark: Mark, message: str) -> None:
+        """Note a problem after which reading goes on."""
+        self.note(mark, message)
+        if len(self.problems) == MAX_PROBLEMS:
+            raise _Stop(mark, f"{MAX_PROBLEMS:,} problems up to here; the rest was not read")
+
+    def note(self, mark: Mark, message: str) -> None:
+        line, column = line_and_column(mark)
+        path = dotted(self.keys())
+        self.problems.append(Problem(file=self.file, line=line, column=column, path=path, message=message))
+
+    def keys(self) -> Keys:
+        """The way to the value that comes next."""
+        way: list[Any] = []
+        for parent in self.stack[1:]:
+            if type(parent.value) is list:
+                way.append(len(parent.value))
+            elif parent.key is not _ABSENT and parent.key is not _DROPPED:
+                way.append(parent.key)
+        return tuple(way)
+
+
+_TAG_HANDLE = re.compile(r"^%TAG\b", re.MULTILINE)
+
+
+def _mark(event: Any) -> Mark:
+    mark = event.start_mark
+    packed: Mark = mark.line << 32 | mark.column
+    return packed
+
+
+def _end_of(text: str) -> Mark:
+    return text.count("\n") << 32 | (len(text) - 1 - text.rfind("\n"))

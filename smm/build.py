@@ -1,0 +1,244 @@
+"""From a configuration to a manager: the only part of smm that imports the user's code.
+
+Every problem between the configuration and the code is found before anything is raised, each with its line
+and column in the file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from smm import sweep
+from smm._blame import shown
+from smm._code import Problems, metric_paths, named_objects, rows_keys
+from smm.collect import Rows
+from smm.config import (
+    Config,
+    CustomStorage,
+    JsonStorage,
+    Keys,
+    MemoryStorage,
+    MetricConfig,
+    NpyStorage,
+    NpzStorage,
+    load_config,
+)
+from smm.errors import CircularMetricError, DeclarationError, SmmError
+from smm.graph import upstream_first
+from smm.identity import Binder
+from smm.manager import DatedCacheManager, ParameterizedDatedCacheManager
+from smm.metric import Function, Metric
+from smm.storage import (
+    JsonStorageInterface,
+    MemoryStorageInterface,
+    NpyStorageInterface,
+    NpzStorageInterface,
+    StorageInterface,
+)
+
+_STORAGES: Mapping[type, Callable[..., StorageInterface]] = {
+    JsonStorage: JsonStorageInterface,
+    NpyStorage: NpyStorageInterface,
+    NpzStorage: NpzStorageInterface,
+    MemoryStorage: MemoryStorageInterface,
+}
+
+_MOST_SHOWN = 20
+"""Bad rows of one metric that are reported one by one; a wrong axis of a grid would fill the screen."""
+
+
+def from_config(
+    path: str | os.PathLike[str],
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    allow: Iterable[str] | None = None,
+) -> DatedCacheManager:
+    """Make the manager that a YAML file describes, with its metrics declared.
+
+    Imports the functions it names, and so runs their modules; computes nothing and creates no folder. The
+    file's `pythonpath` is appended to `sys.path`, where it stays.
+
+    Args:
+        path: the configuration file.
+        overrides: values in place of the file's, by dotted key: `{"storage.metrics_dir": "/tmp/try"}`.
+        allow: modules that, with what lies below them, are all that the file may name. Judged before anything
+            is imported, and again by where each object is defined. An empty list allows nothing; None, every
+            module outside Python's own.
+
+    Returns:
+        A `ParameterizedDatedCacheManager` if any metric has params or dynamic creation is on, else a
+        `DatedCacheManager`.
+
+    Raises:
+        ConfigError: with every problem found. If a module of the user's raised while it was imported, that
+            exception is the `__cause__`.
+        OSError: the file cannot be read.
+        TypeError, ValueError: `allow` is no list of module names.
+    """
+    config = load_config(path, overrides=overrides)
+    problems = Problems(config)
+    objects = named_objects(config, allow, problems)
+    storage = _storage(config, objects, problems)
+    # A stand-in lets the search go on where the real storage could not be made.
+    manager = _empty_manager(config, storage or MemoryStorageInterface())
+    _Declaring(config, objects, manager, problems).declare_all()
+    problems.raise_any()
+    return manager
+
+
+def _storage(config: Config, objects: Mapping[Keys, Any], problems: Problems) -> StorageInterface | None:
+    """The storage; None if it could not be made, which then is among the problems."""
+    given = config.storage
+    if not isinstance(given, CustomStorage):
+        return _STORAGES[type(given)](**attrs.asdict(given, recurse=False))
+    made = objects.get(("storage", "type"))
+    if made is None:
+        return None
+    try:
+        storage = made(**given.keywords)
+    except Exception as error:  # noqa: BLE001 - the user's class may raise anything
+        problems.add(("storage",), f"{given.type} could not be made: {shown(error)}", error)
+        return None
+    if not isinstance(storage, StorageInterface):
+        problems.add(
+            ("storage", "type"),
+            f"{given.type} makes no storage; one needs exists(name), save(name, data) and load(name)",
+        )
+        return None
+    return storage
+
+
+def _empty_manager(config: Config, storage: StorageInterface) -> DatedCacheManager:
+    dynamic = config.dynamic_metric_creation
+    if dynamic or not all(_is_one_value(metric) for metric in config.metrics.values()):
+        return ParameterizedDatedCacheManager(
+            storage, verbose=config.verbose, dynamic_metric_creation=dynamic
+        )
+    return DatedCacheManager(storage, verbose=config.verbose)
+
+
+def _is_one_value(metric: MetricConfig) -> bool:
+    """Whether a metric has one row, without params."""
+    return tuple(metric.params_list) == ((),)
+
+
+class _Declaring:
+    """Declares the metrics of one configuration, and finds what is wrong with each."""
+
+    def __init__(
+        self, config: Config, objects: Mapping[Keys, Any], manager: DatedCacheManager, problems: Problems
+    ) -> None:
+        self._metrics = config.metrics
+        self._objects = objects
+        self._manager = manager
+        self._problems = problems
+
+    def declare_all(self) -> None:
+        """Declare every metric whose code was found, then check what they read of each other."""
+        metrics = [self._metric(name, given) for name, given in self._metrics.items()]
+        self._check_inputs([metric for metric in metrics if metric and self._declare(metric)])
+
+    def _metric(self, name: str, given: MetricConfig) -> Metric | None:
+        """The declaration, its dotted paths replaced by what they name; None if one of them failed."""
+        if any(keys not in self._objects for keys, _ in metric_paths(name, given)):
+            return None
+        return Metric(
+            base_name=name,
+            function=self._objects.get(("metrics", name, "function")),
+            params_list=((),) if _is_one_value(given) else [row for _, row in self._rows(name)],
+            name_generation_function=self._objects.get(("metrics", name, "name_generation_function")),
+            ignore=given.ignore,
+            inputs=given.inputs,
+        )
+
+    def _rows(self, name: str) -> Iterator[tuple[int, Any]]:
+        """Each row, with the index of the entry it comes from."""
+        params_list = self._metrics[name].params_list
+        made = {
+            item.path: self._objects[rows_keys(name, index)]
+            for index, item in enumerate(params_list)
+            if isinstance(item, sweep.RowsFrom)
+        }
+        return sweep.expand(params_list, lambda item: made[item.path])
+
+    def _declare(self, metric: Metric) -> bool:
+        before = len(self._problems)
+        try:
+            self._manager.declare(metric)
+        except Exception as error:  # noqa: BLE001 - a name_generation_function may raise anything
+            if metric.function is not None:
+                self._explain(metric, metric.function)
+            if len(self._problems) == before:
+                self._problems.add(("metrics", metric.base_name), _reason(error), error)
+            return False
+        return True
+
+    def _explain(self, metric: Metric, function: Function) -> None:
+        """Find which keys of a metric made its declaration fail."""
+        name = metric.base_name
+        narrower: list[tuple[str, dict[str, Any]]] = [
+            ("function", {}),
+            ("ignore", {"ignore": metric.ignore}),
+            ("inputs", {"ignore": metric.ignore, "inputs": tuple(metric.inputs)}),
+        ]
+        for key, arguments in narrower:
+            try:
+                binder = Binder(function, base_name=name, **arguments)
+            except (TypeError, ValueError) as error:
+                self._problems.add(("metrics", name, key), _reason(error))
+                return
+        written = self._metrics[name].params_list
+        found: list[tuple[Keys, str]] = []
+        for index, row in self._rows(name):
+            try:
+                binder.name(binder.bind_row(row), metric.name_generation_function)
+            except Exception as error:  # noqa: BLE001 - a name_generation_function may raise anything
+                place = ("params_list", index) if written != ((),) else ()
+                found.append((("metrics", name, *place), _reason(error)))
+        self._add_some(found)
+
+    def _add_some(self, found: Sequence[tuple[Keys, str]]) -> None:
+        for keys, message in found[:_MOST_SHOWN]:
+            self._problems.add(keys, message)
+        if len(found) > _MOST_SHOWN:
+            self._problems.add(found[_MOST_SHOWN][0], f"and {len(found) - _MOST_SHOWN} more rows like these")
+
+    def _check_inputs(self, declared: Sequence[Metric]) -> None:
+        """Each row must find the upstream rows it reads, and none read itself by way of others.
+
+        What reads a metric that waits for `@CM.collect`, whose rows are not known yet, is left to its run.
+        """
+        known = {metric.base_name: metric for metric in declared if metric.function is not None}
+        reads: dict[str, list[str]] = {}
+        for name, metric in known.items():
+            if metric.inputs and all(source.metric in known for source in metric.inputs.values()):
+                reads |= self._reads(self._manager.rows_of(name))
+        try:
+            upstream_first(reads)
+        except CircularMetricError as error:
+            name = next(name for name in known if error.chain[0] in self._manager.rows_of(name).entries)
+            self._problems.add(("metrics", name, "inputs"), str(error))
+
+    def _reads(self, rows: Rows) -> dict[str, list[str]]:
+        """For each row, the metric names it reads."""
+        reads: dict[str, list[str]] = {}
+        found: list[tuple[Keys, str]] = []
+        for name, row in rows.entries.items():
+            try:
+                reads[name] = row.reads()
+            except (TypeError, ValueError, LookupError) as error:
+                message = f"{row!r} cannot read its inputs: {_reason(error)}"
+                found.append((("metrics", rows.base_name, "inputs"), message))
+        self._add_some(found)
+        return reads
+
+
+def _reason(error: Exception) -> str:
+    """The sentence of a refusal, without the name of the metric, which stands before it in a Problem."""
+    if isinstance(error, DeclarationError):
+        return error.reason
+    return str(error) if isinstance(error, SmmError | TypeError | ValueError) else shown(error)

@@ -1,0 +1,391 @@
+"""From a function and its rows to named metrics: what `@CM.collect` and a configuration declare.
+
+A collected metric is a set of rows under one base name. Each row is a callable without arguments under its
+metric name in the manager's `functions_dict`; `CM.<base_name>` is a plain function, with the rows' other
+questions as attributes.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+
+import attrs
+
+from smm.errors import DeclarationError, NameClashError, UndeclaredParamsError
+from smm.identity import Binder, Call, nearest, params_to_json, show_call
+from smm.metric import Argument, Function, Input, Literal, Metric, NameFunction, Record
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+NO_PARAMS: tuple[tuple[()], ...] = ((),)
+"""The params list of a metric without params: one empty row."""
+
+
+class CollectedMetric(Protocol):
+    """What `CM.<base_name>` is: a function that serves the metric, with these attributes."""
+
+    base_name: str
+    original_function: Function
+    params_list: Any
+    """Equal to what was given, a copy in the same container types."""
+    name_generation_function: NameFunction | None
+
+    def __call__(self, *params: Any, use_stored: bool = True, cache: bool = True, **named: Any) -> Any:
+        """The metric at these params, from memory, else the storage, else computed and stored.
+
+        `use_stored=False` computes again and replaces both; `cache=False` calls the plain function.
+        """
+
+    def get_all(self, use_stored: bool = True, verbose: bool | None = None) -> list[Any]:
+        """Every row's value in the order of `params_list`, computing what is missing."""
+
+    def name(self, *params: Any, **named: Any) -> str:
+        """The metric name at these params. Touches neither memory nor storage."""
+
+    def names(self) -> list[str]:
+        """The metric name of each declared row, in order. Touches neither memory nor storage."""
+
+    def exists(self, *params: Any, **named: Any) -> bool:
+        """Whether the value is in memory, or stored with its side-car."""
+
+    def record(self, *params: Any, **named: Any) -> Record:
+        """The side-car's record, read from the storage."""
+
+
+class Cached(Protocol, Generic[P, R_co]):
+    """A decorated function: the plain function, and a way through the manager with `cache=True`."""
+
+    __name__: str
+    __doc__: str | None
+    __wrapped__: Callable[P, R_co]
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    @overload
+    def __call__(self, *args: Any, cache: bool, use_stored: bool = True, **kwargs: Any) -> R_co: ...
+
+
+class Keeper(Protocol):
+    """What a collected metric needs of its manager."""
+
+    functions_dict: dict[str, Callable[[], Any]]
+    dynamic_metric_creation: bool
+
+    def serve(
+        self,
+        name: str,
+        row: Callable[[], Any] | None,
+        *,
+        use_stored: bool = True,
+        verbose: bool | None = None,
+    ) -> Any:
+        """The value of `name`, computed by `row` or, if that is None, by its `functions_dict` entry."""
+
+    def exists(self, name: str) -> bool:
+        """Whether the value is in memory, or stored with its side-car."""
+
+    def record(self, name: str) -> Record:
+        """The side-car's record."""
+
+    def rows_of(self, base_name: str) -> Rows:
+        """The rows collected under this base name."""
+
+
+class Row:
+    """One call of a collected metric, as the function without arguments that `functions_dict` holds."""
+
+    __slots__ = ("call", "rows")
+
+    def __init__(self, rows: Rows, call: Call) -> None:
+        self.rows = rows
+        self.call = call
+
+    def __call__(self) -> Any:
+        """Compute the value: call the metric's function with this row's params, its inputs and `CM`."""
+        rows = self.rows
+        args, kwargs = rows.binder.arguments(self.call)
+        for argument, name, upstream in rows.upstream(self.call):
+            kwargs[argument] = rows.manager.serve(name, upstream)
+        if rows.binder.takes_manager:
+            kwargs["CM"] = rows.manager
+        return rows.function(*args, **kwargs)
+
+    def params(self) -> dict[str, Any]:
+        """The params that make its identity, by argument name."""
+        return self.rows.binder.params(self.call)
+
+    def noted_params(self) -> dict[str, Any]:
+        """The same in the form that a record keeps."""
+        return params_to_json(self.params())
+
+    def reads(self) -> list[str]:
+        """Names of the metrics it reads by its declared inputs."""
+        return [name for _, name, _ in self.rows.upstream(self.call)]
+
+    def __repr__(self) -> str:
+        return f"<row {show_call(self.rows.base_name, self.params())}>"
+
+
+class Rows:
+    """All rows of one base name, and how to bind and name further ones."""
+
+    def __init__(self, manager: Keeper, metric: Metric, function: Function) -> None:
+        self.manager = manager
+        self.base_name = metric.base_name
+        self.function = function
+        self.name_generation_function = metric.name_generation_function
+        self.inputs = metric.inputs
+        self.binder = Binder(
+            function, base_name=metric.base_name, ignore=metric.ignore, inputs=tuple(metric.inputs)
+        )
+        self.params_list = metric.params_list
+        self.entries: dict[str, Row] = {}
+        """The declared rows by metric name."""
+        self.names: list[str] = []
+        """The metric name of each row given; a repeated row repeats its name."""
+        self._by_key: dict[object, str] = {}
+        # Bare @CM.collect over a function with params: the rows come as they are called.
+        if not (manager.dynamic_metric_creation and has_no_params(metric) and self.binder.needs_params):
+            self._add_rows()
+
+    def _add_rows(self) -> None:
+        for index, row in enumerate(self.params_list):
+            try:
+                call = self.binder.bind_row(row)
+                name = self._by_key.get(call.key)
+                if name is None:
+                    name = self.binder.name(call, self.name_generation_function)
+                    self._claim(name, call)
+            except (TypeError, ValueError) as error:
+                error.add_note(f"in params_list[{index}] of metric {self.base_name!r}")
+                raise
+            self.names.append(name)
+
+    def _claim(self, name: str, call: Call) -> None:
+        row = Row(self, call)
+        other = self.entries.setdefault(name, row)
+        if other is not row:
+            raise NameClashError(
+                base_name=self.base_name,
+                reason=f"{self.show(call)} and {self.show(other.call)} would share the name {name!r}; "
+                "let name_generation_function tell them apart, or leave it out",
+            )
+        self._by_key[call.key] = name
+
+    def all_names(self) -> set[str]:
+        """The names of all rows, with those that calls have added since."""
+        return set(self._by_key.values())
+
+    def show(self, call: Call) -> str:
+        """The call as a person would write it: `poly_Y(1, 2)`."""
+        return show_call(self.base_name, self.binder.params(call))
+
+    def find(self, params: tuple[Any, ...], named: dict[str, Any]) -> tuple[str, Row | None]:
+        """The metric name of a call, and its row if the call brings arguments of its own.
+
+        Raises:
+            TypeError: the call does not fit the function.
+            UndeclaredParamsError: no row has these params, and the manager makes none on the way.
+        """
+        call = self.binder.bind(params, named)
+        name = self._by_key.get(call.key)
+        functions = self.manager.functions_dict
+        if name is None:
+            if not self.manager.dynamic_metric_creation:
+                raise self._undeclared(call)
+            name = self.binder.name(call, self.name_generation_function)
+            taken = functions.setdefault(name, Row(self, call))
+            if not isinstance(taken, Row) or taken.rows is not self or taken.call.key != call.key:
+                raise NameClashError(
+                    base_name=self.base_name,
+                    reason=f"{self.show(call)} would take the name {name!r} of {taken!r}",
+                )
+            self._by_key[call.key] = name
+        if self.binder.ignore and isinstance(functions.get(name), Row):
+            return name, Row(self, call)  # the ignored arguments are this call's, not the row's
+        return name, None
+
+    def _undeclared(self, call: Call) -> UndeclaredParamsError:
+        close = nearest(call, (row.call for row in self.entries.values()))
+        return UndeclaredParamsError(
+            base_name=self.base_name, call=self.show(call), nearest=self.show(close) if close else ""
+        )
+
+    def name(self, params: tuple[Any, ...], named: dict[str, Any]) -> str:
+        """The name of a call, declared or not."""
+        call = self.binder.bind(params, named)
+        return self._by_key.get(call.key) or self.binder.name(call, self.name_generation_function)
+
+    def upstream(self, call: Call) -> list[tuple[str, str, Row | None]]:
+        """For each declared input: the argument, the metric name it reads at this row, its own row if any."""
+        if not self.inputs:
+            return []
+        params = self.binder.params(call)
+        return [(argument, *self._upstream(source, params)) for argument, source in self.inputs.items()]
+
+    def _upstream(self, source: Input, params: Mapping[str, Any]) -> tuple[str, Row | None]:
+        def value(given: Argument | Literal) -> Any:
+            return params[given.name] if isinstance(given, Argument) else given.value
+
+        rows = self.manager.rows_of(source.metric)
+        if isinstance(source.params, Mapping):
+            return rows.find((), {name: value(given) for name, given in source.params.items()})
+        return rows.find(tuple(value(given) for given in source.params), {})
+
+    def get_all(self, use_stored: bool = True, verbose: bool | None = None) -> list[Any]:
+        """Every row's value in the order of `params_list`.
+
+        A row that fails does not keep the others from being computed and stored.
+
+        Raises:
+            Exception: the first failing row's own, with a note that says how many failed.
+        """
+        serve = self.manager.serve
+        values: list[Any] = []
+        failures: dict[str, Exception] = {}
+        done: set[str] = set()
+        for name in self.names:
+            try:
+                # a repeated row is one metric: computed again at most once
+                values.append(serve(name, None, use_stored=use_stored or name in done, verbose=verbose))
+            except Exception as error:  # noqa: BLE001 - kept, and raised below
+                failures.setdefault(name, error)
+            done.add(name)
+        if failures:
+            first = next(iter(failures.values()))
+            first.add_note(
+                f"{len(failures)} of {len(self.entries)} rows of {self.base_name!r} failed; "
+                "the others are stored"
+            )
+            raise first
+        return values
+
+    def function_object(self) -> CollectedMetric:
+        """`CM.<base_name>`: a function, because a call of one costs less than a method of an object."""
+        serve = self.manager.serve
+
+        @functools.wraps(self.function, updated=())
+        def collected(*params: Any, use_stored: bool = True, cache: bool = True, **named: Any) -> Any:
+            if not cache:
+                return Row(self, self.binder.bind(params, named))()
+            name, row = self.find(params, named)
+            return serve(name, row, use_stored=use_stored)
+
+        def name(*params: Any, **named: Any) -> str:
+            return self.name(params, named)
+
+        def exists(*params: Any, **named: Any) -> bool:
+            return self.manager.exists(self.name(params, named))
+
+        def record(*params: Any, **named: Any) -> Record:
+            return self.manager.record(self.name(params, named))
+
+        attributes = {
+            "base_name": self.base_name,
+            "original_function": self.function,
+            "params_list": self.params_list,
+            "name_generation_function": self.name_generation_function,
+            "get_all": self.get_all,
+            "name": name,
+            "names": lambda: list(self.names),
+            "exists": exists,
+            "record": record,
+        }
+        vars(collected).update(attributes)
+        return cast("CollectedMetric", collected)
+
+
+def name_of(function: Function) -> str:
+    """The base name a function brings.
+
+    Raises:
+        DeclarationError: it has none (a partial, an instance).
+    """
+    name = getattr(function, "__name__", None)
+    if not isinstance(name, str):
+        raise DeclarationError(
+            base_name=repr(function), reason="it has no name of its own; give it a base_name"
+        )
+    return name
+
+
+def decorated(function: Callable[P, R], collected: CollectedMetric) -> Cached[P, R]:
+    """What the decorated name becomes: the plain function, unless called with `cache=True`."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, cache: bool = False, use_stored: bool | None = None, **kwargs: Any) -> Any:
+        if cache:
+            return collected(*args, use_stored=use_stored is not False, **kwargs)
+        if use_stored is not None:
+            raise TypeError(
+                f"{collected.base_name}(..., use_stored={use_stored}) goes through the manager: add cache=True"
+            )
+        return function(*args, **kwargs)
+
+    return cast("Cached[P, R]", wrapper)
+
+
+def same_definition(one: Function, other: Function) -> bool:
+    """Whether both come from the same place: a notebook cell run again, a module reloaded."""
+    if one is other:
+        return True
+    origin = getattr(one, "__module__", None), getattr(one, "__qualname__", None)
+    # A partial or an instance has no qualified name of its own.
+    return origin[1] is not None and origin == (other.__module__, getattr(other, "__qualname__", None))
+
+
+def has_no_params(metric: Metric) -> bool:
+    """Whether the declaration is of one value, without params."""
+    rows = metric.params_list
+    return isinstance(rows, tuple) and len(rows) == 1 and isinstance(rows[0], tuple) and not rows[0]
+
+
+def copied(params_list: Any) -> Any:
+    """A params list that its giver can no longer change, in the same container types.
+
+    What can be read only once becomes a list.
+
+    Raises:
+        TypeError: `params_list` is no iterable of rows.
+    """
+    if isinstance(params_list, str | bytes | Mapping) or not isinstance(params_list, Iterable):
+        raise TypeError(f"params_list is {params_list!r}; it must be an iterable of rows: [[1, 2], [1, 3]]")
+    return copy.deepcopy(list(params_list) if isinstance(params_list, Iterator) else params_list)
+
+
+def completed(expected: Metric, brought: Metric) -> Metric:
+    """A declaration that waited for its function, with the function that a decorator brings.
+
+    Raises:
+        DeclarationError: the decorator says again what the declaration says: only one of them may.
+    """
+    again = [
+        field
+        for field, given in (
+            ("params_list", not has_no_params(brought)),
+            ("name_generation_function", brought.name_generation_function is not None),
+            ("ignore", bool(brought.ignore)),
+        )
+        if given
+    ]
+    if again:
+        raise DeclarationError(
+            base_name=expected.base_name,
+            reason=f"the configuration declares it; leave {' and '.join(again)} to the configuration",
+        )
+    return attrs.evolve(expected, function=brought.function)
+
+
+def needs_params(metric: Metric) -> bool:
+    """Whether the function cannot be called without arguments."""
+    if metric.function is None:
+        return False
+    binder = Binder(
+        metric.function, base_name=metric.base_name, ignore=metric.ignore, inputs=tuple(metric.inputs)
+    )
+    return binder.needs_params

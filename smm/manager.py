@@ -1,0 +1,275 @@
+"""The managers: declare metrics, and serve them by name or by a function of the same name."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar, overload
+
+import attrs
+
+from smm import collect
+from smm._serving import Serving
+from smm.collect import NO_PARAMS, Cached, CollectedMetric, Row, Rows
+from smm.errors import DeclarationError, NameClashError, UnknownMetricError, closest
+from smm.identity import Binder, check_base_name
+from smm.metric import Function, Metric, NameFunction
+from smm.storage import StorageInterface
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+RESERVED = frozenset({"run", "plan", "why", "status", "graph", "accept", "rename", "verify", "report"})
+"""Names of methods to come, which no collected metric may take."""
+
+
+class DatedCacheManager(Serving):
+    """Named metrics over one storage: computed once, cached in memory and stored, dated by side-cars.
+
+    May be shared by many threads: each metric is computed by one of them, different ones at the same time.
+    Managers in other processes on the same folder count as such threads.
+
+    Args:
+        storage_interface: where results are kept.
+        verbose: print a line for each action; the same lines go to the logger `smm` in any case.
+        read_only: give every caller the same read-only arrays; if False, a writable copy each.
+    """
+
+    dynamic_metric_creation = False
+
+    def __init__(
+        self, storage_interface: StorageInterface, *, verbose: bool = True, read_only: bool = True
+    ) -> None:
+        super().__init__(storage_interface, verbose=verbose, read_only=read_only)
+        self.parameterized_metrics: list[CollectedMetric] = []
+        """What `collect` has added, in order."""
+        self._manual: set[str] = set()  # names that set_functions_dict gave
+        self._rows: dict[str, Rows] = {}
+        self._expected: dict[str, Metric] = {}  # declared without a function, which @CM.collect brings
+
+    # --- declaring --------------------------------------------------------------------------------------
+
+    def set_functions_dict(self, functions_dict: Mapping[str, Callable[..., Any]]) -> None:
+        """Declare metrics by a dict of names to functions without arguments.
+
+        Replaces what an earlier call gave, whose values leave memory; collected metrics stay. A function
+        with a parameter called `CM` is given this manager.
+
+        Raises:
+            NameClashError: a name belongs to a collected metric.
+            DeclarationError: a value is no function, or one that cannot be a metric's.
+            TypeError: a function needs arguments.
+            MetricNameError: no metric can have this name.
+        """
+        entries = {name: self._manual_entry(name, function) for name, function in functions_dict.items()}
+        for name in self._manual:
+            self._forget(name)
+        self._manual = set(entries)
+        self.functions_dict.update(entries)
+
+    def _manual_entry(self, name: str, function: Callable[..., Any]) -> Callable[[], Any]:
+        check_base_name(name)
+        if isinstance(self.functions_dict.get(name), Row):
+            raise NameClashError(base_name=name, reason="a collected metric has this name; give another one")
+        if not callable(function):
+            raise DeclarationError(
+                base_name=name, reason=f"{function!r} is no function; give one without arguments"
+            )
+        binder = Binder(function, base_name=name)
+        binder.bind((), {})
+        return functools.partial(function, CM=self) if binder.takes_manager else function
+
+    @overload
+    def collect(self, base_name: Callable[P, R], /) -> Cached[P, R]: ...
+    @overload
+    def collect(
+        self,
+        base_name: str | None = None,
+        params_list: Any = NO_PARAMS,
+        name_generation_function: NameFunction | None = None,
+        ignore: Sequence[str] = (),
+    ) -> Callable[[Callable[P, R]], Cached[P, R]]: ...
+    def collect(
+        self,
+        base_name: Any = None,
+        params_list: Any = NO_PARAMS,
+        name_generation_function: NameFunction | None = None,
+        ignore: Sequence[str] = (),
+    ) -> Any:
+        """Declare a function as a metric: `@CM.collect`, or `@CM.collect(params_list=[[1, 2], [1, 3]])`.
+
+        Adds `CM.<base_name>`, which serves the metric (`CollectedMetric`). The decorated name stays the plain
+        function; called with `cache=True` it goes through the manager.
+
+        Args:
+            base_name: the metric's name; the function's own by default.
+            params_list: any iterable of rows: by position `[1, 2]`, by name `{"a": 1, "b": 2}`, or a scalar
+                for one argument. It is copied.
+            name_generation_function: `(base_name, params) -> metric name` in place of smm's scheme.
+            ignore: arguments that are no part of a call's identity.
+
+        Raises:
+            DeclarationError: the function or its name cannot be a metric's, or params are given to a manager
+                without them.
+            NameClashError: a metric of this name is declared already, by another function.
+            TypeError: a row does not fit the function.
+        """
+        if callable(base_name):
+            return self.collect(None, params_list, name_generation_function, ignore)(base_name)
+        kept = collect.copied(params_list)  # now: the caller may change the rows before the function comes
+
+        def decorator(function: Callable[P, R]) -> Cached[P, R]:
+            metric = Metric(
+                base_name=collect.name_of(function) if base_name is None else base_name,
+                function=function,
+                params_list=kept,
+                name_generation_function=name_generation_function,
+                ignore=(ignore,) if isinstance(ignore, str) else tuple(ignore),
+            )
+            expected = self._expected.get(metric.base_name)
+            if expected is not None:
+                metric = collect.completed(expected, metric)
+            return collect.decorated(function, self._collected(metric, function))
+
+        return decorator
+
+    def declare(self, metric: Metric) -> None:
+        """Declare a metric by value, as a configuration does.
+
+        Without a function it waits for `@CM.collect` of its base name, which then brings the function only.
+
+        Raises:
+            DeclarationError, NameClashError, MetricNameError, TypeError: as for `collect`.
+        """
+        metric = attrs.evolve(metric, params_list=collect.copied(metric.params_list))
+        if metric.function is not None:
+            self._collected(metric, metric.function)
+        else:
+            self._check_free(metric.base_name)
+            self._expected[metric.base_name] = metric
+
+    def _collected(self, metric: Metric, function: Function) -> CollectedMetric:
+        name = metric.base_name
+        before = self._rows.get(name)
+        if before is None:
+            self._check_free(name)
+        elif not collect.same_definition(before.function, function):
+            raise NameClashError(
+                base_name=name,
+                reason="another function has this name already; give one of the two a base_name of its own",
+            )
+        self._check_params_allowed(metric)
+        rows = Rows(self, metric, function)
+        self._check_names_free(rows, before)
+        # Nothing is refused from here on: a declaration happens whole or not at all.
+        for old in before.all_names() if before is not None else ():
+            self._forget(old)
+        self.functions_dict.update(rows.entries)
+        self._rows[name] = rows
+        served = rows.function_object()
+        self.parameterized_metrics[:] = [
+            *(known for known in self.parameterized_metrics if known.base_name != name),
+            served,
+        ]
+        vars(self)[name] = served
+        return served
+
+    def _check_free(self, base_name: str) -> None:
+        check_base_name(base_name)
+        if base_name in RESERVED or base_name in vars(self) or hasattr(type(self), base_name):
+            raise DeclarationError(
+                base_name=base_name,
+                reason="the manager has an attribute of that name; give another one with base_name=...",
+            )
+
+    def _check_params_allowed(self, metric: Metric) -> None:
+        """A manager without params takes metrics of one value only."""
+        if not collect.has_no_params(metric) or collect.needs_params(metric):
+            raise DeclarationError(
+                base_name=metric.base_name,
+                reason=f"it has params, which {type(self).__name__} does not take; "
+                "make a ParameterizedDatedCacheManager",
+            )
+
+    def _check_names_free(self, rows: Rows, before: Rows | None) -> None:
+        for name in rows.entries:
+            taken = self.functions_dict.get(name)
+            if taken is not None and not (isinstance(taken, Row) and taken.rows is before):
+                raise NameClashError(
+                    base_name=rows.base_name,
+                    reason=f"its metric name {name!r} is taken by {taken!r}; rename one of the two",
+                )
+
+    def _forget(self, name: str) -> None:
+        self.functions_dict.pop(name, None)
+        self._drop(name)
+
+    # --- looking ----------------------------------------------------------------------------------------
+
+    def rows_of(self, base_name: str) -> Rows:
+        """The rows collected under a base name.
+
+        Raises:
+            UnknownMetricError: nothing is; the message names the closest base name.
+        """
+        rows = self._rows.get(base_name)
+        if rows is None:
+            raise UnknownMetricError(name=base_name, hint=closest(base_name, self._rows))
+        return rows
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """Base names declared without a function, that `@CM.collect` has not brought yet."""
+        return tuple(name for name in self._expected if name not in self._rows)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and (name in self.functions_dict or self.exists(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self.functions_dict))
+
+    def __getitem__(self, name: str) -> Any:
+        return self.get(name)
+
+    def __repr__(self) -> str:
+        counts = [f"{len(self.functions_dict)} declared", f"{len(self.cache)} in memory"]
+        if self._unsaved:
+            counts.append(f"{len(self._unsaved)} unsaved")
+        return f"<{type(self).__name__}: {', '.join(counts)}, {self.storage_interface!r}>"
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self.functions_dict)
+
+    def __getattr__(self, name: str) -> CollectedMetric:
+        # Collected metrics are instance attributes: only what is missing comes here.
+        rows = vars(self).get("_rows", {})
+        if name in vars(self).get("_expected", {}):
+            raise AttributeError(
+                f"metric {name!r} is declared without a function; decorate one of that name with @CM.collect"
+            )
+        raise AttributeError(f"{type(self).__name__} has no metric or method {name!r}{closest(name, rows)}")
+
+
+class ParameterizedDatedCacheManager(DatedCacheManager):
+    """A `DatedCacheManager` whose collected metrics take params.
+
+    Args:
+        storage_interface: where results are kept.
+        verbose: print a line for each action; the same lines go to the logger `smm` in any case.
+        read_only: give every caller the same read-only arrays; if False, a writable copy each.
+        dynamic_metric_creation: serve params that no row declares; otherwise they are refused.
+    """
+
+    def __init__(
+        self,
+        storage_interface: StorageInterface,
+        *,
+        verbose: bool = True,
+        read_only: bool = True,
+        dynamic_metric_creation: bool = False,
+    ) -> None:
+        super().__init__(storage_interface, verbose=verbose, read_only=read_only)
+        self.dynamic_metric_creation = dynamic_metric_creation
+
+    def _check_params_allowed(self, metric: Metric) -> None:
+        """Any params list is welcome."""

@@ -1,0 +1,125 @@
+"""The package as a whole: who imports whom, what importing costs, and what the door gives."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import smm
+
+PACKAGE = Path(smm.__file__).parent
+
+# A module imports only from rows above its own.
+LAYERS: list[set[str]] = [
+    {"errors", "_text"},
+    {"metric", "_files", "_flights", "_locks", "_tree", "_yaml"},
+    {"identity", "storage", "graph", "config"},
+    {"_shelf", "collect", "run"},
+    {"_serving"},
+    {"manager"},
+    {"maintain", "build"},
+    {"testing", "cli"},
+    {"__main__"},
+]
+LEVEL = {module: level for level, row in enumerate(LAYERS) for module in row}
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+
+
+def imported(module: str) -> set[str]:
+    """The modules of smm that a module's source imports, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            if node.module == "smm":
+                found |= {alias.name for alias in node.names if alias.name in MODULES}
+            elif (node.module or "").startswith("smm."):
+                found.add((node.module or "").split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("smm.")}
+    return found
+
+
+def test_every_module_has_its_row() -> None:
+    assert set(MODULES) == set(LEVEL)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_only_go_down(module: str) -> None:
+    upwards = {other for other in imported(module) if LEVEL[other] >= LEVEL[module]}
+    assert not upwards, f"{module} (row {LEVEL[module]}) imports {upwards}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_and_functions_stay_readable(module: str) -> None:
+    source = (PACKAGE / f"{module}.py").read_text(encoding="utf-8")
+    assert source.count("\n") <= 460
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
+            length = (node.end_lineno or 0) - body[0].lineno + 1
+            assert length <= 45, f"{module}.{node.name} has {length} lines"
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level modules that a fresh process has loaded after `code`, beyond what Python itself loads."""
+    script = (
+        f"import json, sys; before = set(sys.modules)\n{code}\n"
+        "print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
+
+
+def foreign(modules: set[str]) -> set[str]:
+    return {
+        name
+        for name in modules
+        if name not in sys.stdlib_module_names and not name.startswith("__editable__")
+    }
+
+
+def test_import_smm_loads_the_standard_library_only() -> None:
+    assert foreign(loaded_by("import smm")) == {"smm"}
+
+
+def test_help_loads_click_besides() -> None:
+    code = (
+        "import smm.cli, contextlib, io\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+        "    smm.cli.main(['--help'])"
+    )
+    assert foreign(loaded_by(code)) <= {"smm", "click", "colorama"}
+
+
+def test_the_door_gives_every_public_name() -> None:
+    for name in smm.__all__:
+        assert getattr(smm, name) is not None
+    assert set(smm.__all__) <= set(dir(smm))
+    assert smm.DataCacheManager is smm.DatedCacheManager
+    assert smm.ParameterizedDataCacheManager is smm.ParameterizedDatedCacheManager
+
+
+def test_star_import() -> None:
+    namespace: dict[str, object] = {}
+    exec("from smm import *", namespace)
+    assert set(smm.__all__) <= set(namespace)
+
+
+def test_unknown_attributes_are_refused() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nope'"):
+        getattr(smm, "nope")  # noqa: B009 - the static form is a type error
+
+
+def test_all_modules_import_in_a_fresh_process() -> None:
+    names = [module.name for module in pkgutil.iter_modules([str(PACKAGE)]) if module.name != "__main__"]
+    code = "\n".join(f"import smm.{name}" for name in names)
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+    assert importlib.import_module("smm").__version__
