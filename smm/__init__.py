@@ -17,18 +17,20 @@ if TYPE_CHECKING:
     from smm.config import Config as Config
     from smm.config import load_config as load_config
     from smm.identity import legacy_metric_name as legacy_metric_name
-    from smm.manager import DatedCacheManager as DataCacheManager
     from smm.manager import DatedCacheManager as DatedCacheManager
-    from smm.manager import ParameterizedDatedCacheManager as ParameterizedDataCacheManager
     from smm.manager import ParameterizedDatedCacheManager as ParameterizedDatedCacheManager
     from smm.metric import Metric as Metric
     from smm.metric import Record as Record
+    from smm.protocols import StorageInterface as StorageInterface
+    from smm.run import RunReport as RunReport
     from smm.storage import FileBasedStorageInterface as FileBasedStorageInterface
     from smm.storage import JsonStorageInterface as JsonStorageInterface
     from smm.storage import MemoryStorageInterface as MemoryStorageInterface
     from smm.storage import NpyStorageInterface as NpyStorageInterface
     from smm.storage import NpzStorageInterface as NpzStorageInterface
-    from smm.storage import StorageInterface as StorageInterface
+
+    DataCacheManager = DatedCacheManager
+    ParameterizedDataCacheManager = ParameterizedDatedCacheManager
 
 _ROOMS = {
     "build": ("from_config",),
@@ -37,13 +39,14 @@ _ROOMS = {
     "identity": ("legacy_metric_name",),
     "manager": ("DatedCacheManager", "ParameterizedDatedCacheManager"),
     "metric": ("Metric", "Record"),
+    "protocols": ("StorageInterface",),
+    "run": ("RunReport",),
     "storage": (
         "FileBasedStorageInterface",
         "JsonStorageInterface",
         "MemoryStorageInterface",
         "NpyStorageInterface",
         "NpzStorageInterface",
-        "StorageInterface",
     ),
 }
 # The names that the predecessor's README uses.
@@ -54,7 +57,7 @@ _ALIASES = {
 _MODULES = ("errors", "testing")
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 
-__all__ = ["__version__", *_HOME, *_ALIASES, *_MODULES]  # noqa: PLE0604
+__all__ = ["__version__", *_HOME, *_ALIASES, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,7 @@ def user_line(error: BaseException) -> str | None:
     lines = [
         (frame.f_code.co_filename, number)
         for frame, number in traceback.walk_tb(error.__traceback__)
-        if not frame.f_code.co_filename.startswith(("<frozen ", _OWN))
+        if not _is_own(frame.f_code.co_filename)
     ]
     if not lines:
         return None
@@ -42,6 +42,18 @@ def shown(error: BaseException) -> str:
         return f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
     place = user_line(error)
     return f"{last_line(error)} ({place})" if place else last_line(error)
+
+
+def user_traceback(error: BaseException) -> str:
+    """The traceback from where smm called the user's code."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None and _is_own(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace))
+
+
+def _is_own(file: str) -> bool:
+    return file.startswith(("<frozen ", _OWN))
 
 
 def _is_library(file: str) -> bool:

@@ -6,7 +6,7 @@ numpy's count as those. Its encoding, and the digest of that, are the same on ev
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import enum
 import fractions
@@ -71,8 +71,7 @@ def canonical(value: Any, above: tuple[int, ...] = ()) -> Any:
         return _CONTAINERS[kind](value, (*above, id(value)))
     if kind in _CONVERSIONS:
         return _CONVERSIONS[kind](value)
-    if kind in _FIELDS or isinstance(value, enum.Enum):
-        fields(value)  # a zone without a name is found here
+    if kind in _PARTS or isinstance(value, enum.Enum):
         return value
     raise Unsupported(_described(value))
 
@@ -147,8 +146,7 @@ def _plain_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
         base, shape = dtype.subdtype
         return np.dtype((_plain_dtype(base), shape))
     if dtype.names is not None:
-        # fields is None for a dtype without any
-        formats = [_plain_dtype((dtype.fields or {})[name][0]) for name in dtype.names]
+        formats = [_plain_dtype(dtype[name]) for name in dtype.names]
         return np.dtype({"names": list(dtype.names), "formats": formats})
     if dtype.char not in "?bhilqpnBHILQPNefdgFDGSUVMm" or (dtype.kind == "V" and dtype.isbuiltin == 2):
         raise Unsupported(f"an array of dtype {dtype}")
@@ -169,7 +167,14 @@ def _make_nans_one(array: np.ndarray[Any, Any]) -> None:
         array[np.isnan(array)] = np.nan
 
 
+def _with_lasting_zone(value: dt.datetime | dt.time) -> dt.datetime | dt.time:
+    _zone(value)
+    return value
+
+
 _CONVERSIONS: dict[type, Callable[[Any], Any]] = {
+    dt.datetime: _with_lasting_zone,
+    dt.time: _with_lasting_zone,
     np.ndarray: _array,
     np.memmap: _array,
     np.bool_: bool,
@@ -185,7 +190,7 @@ def _described(value: Any) -> str:
     """A refused value, for a message. Never its repr, which may be long, slow or fail."""
     kind = type(value)
     text = f"an object of class {kind.__module__}.{kind.__qualname__}".replace("builtins.", "")
-    known = (*ATOMS, *_CONTAINERS, *_CONVERSIONS, *_FIELDS)
+    known = (*ATOMS, *_CONTAINERS, *_CONVERSIONS, *_PARTS)
     over = next((other for other in kind.__mro__[1:] if other in known), None)
     return f"{text}, a subclass of {over.__name__}" if over else text
 
@@ -214,9 +219,9 @@ def encode(value: Any) -> bytes:
     | `l` `t` | list, tuple | the encodings of the items |
     | `d` | dict | for each item the encodings of key and value, joined; these sorted |
     | `S` `F` | set, frozenset | the encodings of the members, sorted |
-    | `o` | all other types | the encoding of the type's name (a str), then those of its fields' values |
+    | `o` | all other types | the encoding of the type's name (a str), then those of its parts |
 
-    The fields of the other types, in this order:
+    The parts of the other types, in this order:
 
     - `complex`: real, imag (floats)
     - `date`: `isoformat()`
@@ -243,7 +248,7 @@ def encode(value: Any) -> bytes:
         return _tagged(_UNORDERED[kind], b"".join(sorted(map(encode, value))))
     if kind is dict:
         return _tagged(b"d", b"".join(sorted(map(_encode_item, value.items()))))
-    name, fields = _fields(value)
+    name, fields = parts(value)
     return _tagged(b"o", b"".join(map(encode, (name, *fields.values()))))
 
 
@@ -269,8 +274,8 @@ _SCALARS: dict[type, tuple[bytes, Callable[[Any], bytes]]] = {
     str: (b"s", lambda value: value.encode("utf-8", "surrogatepass")),
     bytes: (b"y", lambda value: value),
 }
-_SEQUENCES = {list: b"l", tuple: b"t"}
-_UNORDERED = {set: b"S", frozenset: b"F"}
+_SEQUENCES: dict[type, bytes] = {list: b"l", tuple: b"t"}
+_UNORDERED: dict[type, bytes] = {set: b"S", frozenset: b"F"}
 
 
 def json_form(value: Any) -> Any:
@@ -288,54 +293,56 @@ def json_form(value: Any) -> Any:
         return value
     if kind is list:
         return list(map(json_form, value))
-    name = kind.__name__ if kind in (bytes, tuple, dict, set, frozenset) else _fields(value)[0]
-    return {"type": name} | _json_fields(value)
+    name, fields = _json_parts(value)
+    return {"type": name, **fields}
 
 
-def _json_fields(value: Any) -> dict[str, Any]:
+def _json_parts(value: Any) -> tuple[str, dict[str, Any]]:
     kind = type(value)
     if kind is bytes:
-        return {"hex": value.hex()}
+        return "bytes", {"hex": value.hex()}
     if kind is tuple:
-        return {"items": list(map(json_form, value))}
+        return "tuple", {"items": list(map(json_form, value))}
     if kind in _UNORDERED:
-        return {"items": list(map(json_form, sorted(value, key=encode)))}
+        return kind.__name__, {"items": list(map(json_form, sorted(value, key=encode)))}
     if kind is dict:
-        return {"items": [list(map(json_form, item)) for item in sorted(value.items(), key=_encode_item)]}
-    fields = _fields(value)[1]
+        items = sorted(value.items(), key=_encode_item)
+        return "dict", {"items": [[json_form(key), json_form(item)] for key, item in items]}
+    name, fields = parts(value)
     if kind is np.ndarray:
         fields["digest"] = digest(fields.pop("data"))
-    return {name: json_form(field) for name, field in fields.items()}
+    return name, {field: json_form(part) for field, part in fields.items()}
 
 
-# --- types that are told by their fields ----------------------------------------------------------------
+# --- types that are told by their parts ----------------------------------------------------------------
 
 
-def fields(value: Any) -> tuple[str, dict[str, Any]]:
-    """The type's name, and the fields that make the value what it is, in the order of `encode`."""
+def parts(value: Any) -> tuple[str, dict[str, Any]]:
+    """The type's name, and the named parts that make the value what it is, in the order of `encode`."""
     if isinstance(value, enum.Enum):
         kind = type(value)
-        name = value.value if value.name is None else value.name
-        return "enum", {"class": f"{kind.__module__}.{kind.__qualname__}", "name": name}
-    name, fields = _FIELDS[type(value)]
-    return name, fields(value)
+        name: str | None = value.name  # None for a Flag without any of its bits
+        member = value.value if name is None else name
+        return "enum", {"class": f"{kind.__module__}.{kind.__qualname__}", "name": member}
+    name, parts_of = _PARTS[type(value)]
+    return name, parts_of(value)
 
 
-def _zone(value: datetime.datetime | datetime.time) -> Any:
+def _zone(value: dt.datetime | dt.time) -> Any:
     zone = value.tzinfo
     if type(zone) is zoneinfo.ZoneInfo and zone.key is not None:
         return zone.key
-    if type(zone) is datetime.timezone:
-        return [zone.utcoffset(None) // datetime.timedelta(microseconds=1), zone.tzname(None)]
+    if type(zone) is dt.timezone:
+        return [zone.utcoffset(None) // dt.timedelta(microseconds=1), zone.tzname(None)]
     if zone is not None:
         raise Unsupported(
-            f"a {type(value).__name__} in a zone of class {type(zone).__module__}.{type(zone).__qualname__} "
-            "(use zoneinfo.ZoneInfo or datetime.timezone)"
+            f"a {type(value).__name__} whose zone, of class {type(zone).__module__}.{type(zone).__qualname__}, "
+            "has no lasting name (use zoneinfo.ZoneInfo or datetime.timezone)"
         )
     return None
 
 
-def _moment(value: datetime.datetime | datetime.time) -> dict[str, Any]:
+def _moment(value: dt.datetime | dt.time) -> dict[str, Any]:
     naive = value.replace(tzinfo=None, fold=0)
     return {"iso": naive.isoformat(), "fold": value.fold, "zone": _zone(value)}
 
@@ -352,7 +359,7 @@ def _count(value: np.datetime64 | np.timedelta64) -> dict[str, Any]:
     return {"dtype": dtype_form(value.dtype), "count": int(value.view(np.int64))}
 
 
-def _array_fields(value: np.ndarray[Any, Any]) -> dict[str, Any]:
+def _array_parts(value: np.ndarray[Any, Any]) -> dict[str, Any]:
     little = value.astype(value.dtype.newbyteorder("<"), copy=False)
     return {"dtype": dtype_form(value.dtype), "shape": list(value.shape), "data": little.tobytes()}
 
@@ -363,17 +370,19 @@ def dtype_form(dtype: np.dtype[Any]) -> Any:
         return dtype.newbyteorder("<").str
     fields: list[Any] = []
     for name in dtype.names:
-        base, shape = (dtype.fields or {})[name][0].subdtype or ((dtype.fields or {})[name][0], None)
-        fields.append([name, dtype_form(base)] + ([list(shape)] if shape is not None else []))
+        if (nested := dtype[name].subdtype) is None:
+            fields.append([name, dtype_form(dtype[name])])
+        else:
+            fields.append([name, dtype_form(nested[0]), list(nested[1])])
     return fields
 
 
-_FIELDS: dict[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {
+_PARTS: dict[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {
     complex: ("complex", lambda value: {"real": value.real, "imag": value.imag}),
-    datetime.date: ("date", lambda value: {"iso": value.isoformat()}),
-    datetime.datetime: ("datetime", _moment),
-    datetime.time: ("time", _moment),
-    datetime.timedelta: (
+    dt.date: ("date", lambda value: {"iso": value.isoformat()}),
+    dt.datetime: ("datetime", _moment),
+    dt.time: ("time", _moment),
+    dt.timedelta: (
         "timedelta",
         lambda value: {"days": value.days, "seconds": value.seconds, "microseconds": value.microseconds},
     ),
@@ -396,5 +405,5 @@ _FIELDS: dict[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {
     slice: ("slice", lambda value: {"start": value.start, "stop": value.stop, "step": value.step}),
     np.datetime64: ("datetime64", _count),
     np.timedelta64: ("timedelta64", _count),
-    np.ndarray: ("array", _array_fields),
+    np.ndarray: ("array", _array_parts),
 }

@@ -19,8 +19,6 @@ from contextvars import ContextVar
 from types import FrameType, TracebackType
 from typing import Protocol, Self, TypeAlias
 
-import attrs
-
 from smm.errors import CircularMetricError
 
 Key: TypeAlias = tuple[Hashable, str]
@@ -30,7 +28,7 @@ _SAY_AFTER_SECONDS = 5.0
 _LOOK_EVERY_SECONDS = 1.0
 """How often a waiter makes sure that whom it waits for is still there."""
 _OF_PARENT_PROCESS = 0
-"""Takes the place of the thread in flights that a forked child inherits; no thread's id."""
+"""Stands for the thread in flights that a forked child inherits; no thread's id."""
 
 # Bare locks on purpose, here and for each flight's gate: entering and leaving `with lock` is C code that an
 # interrupt cannot cut in two. Condition and Event are Python, and Ctrl-C inside them can leave them locked.
@@ -47,16 +45,8 @@ class Lock(Protocol):
     def release(self) -> None:
         """Give it back; nothing happens if that is done already."""
 
-
-@attrs.frozen(kw_only=True)
-class Outcome:
-    """How a flight that someone waited for ended."""
-
-    error: BaseException | None
-    """What left its `with` block; None if it was left in peace, or if how it was left is unknown."""
-
-
-_IN_PEACE = Outcome(error=None)
+    def is_held(self) -> bool:
+        """In a forked child: whether the process it was forked from still has it."""
 
 
 class Flight:
@@ -71,14 +61,15 @@ class Flight:
         self.name = name
         self.parent: Flight | None = None
         """The flight whose function asked for this one."""
-        self.previous: Outcome | None = None
-        """None if this flight began at once, else how the one it waited for ended."""
+        self.previous: BaseException | None = None
+        """The last `failure` among the flights this one waited for in turn; None for none."""
+        self.failure: BaseException | None = None
+        """Set inside the block: what those who wait for this flight should hear of."""
         self.lock: Lock | None = None
         """The folder lock it holds; released at the end of the flight at the latest."""
         self._tell = tell
         self._leader: Flight | None = None  # whom this one waited for last
         self._waiters: set[Flight] = set()
-        self._outcome = _IN_PEACE
         self._gate = threading.Lock()  # locked while in flight
         self._thread = threading.get_ident()
         self._frame: FrameType | None = None
@@ -95,14 +86,14 @@ class Flight:
             _current.set(self)
             return self
         except BaseException:
-            self._end(None)
+            self._end()
             raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the flight; those who wait for it go on."""
-        self._end(error)
+        self._end()
         _current.set(self.parent)
 
     def dependents(self) -> list[Flight]:
@@ -113,16 +104,20 @@ class Flight:
     def _begin(self) -> Flight | None:
         """Take the key, or return who has it, now with this flight among those who wait."""
         with _mutex:
-            if self._leader is not None:
-                self._leader._waiters.discard(self)
             leader = _flying.get(self.key)
-            if leader is not None and not leader._is_over():
+            if leader is not None and leader._is_over():
+                leader = None
+            if self._leader is not None and self._leader is not leader:
+                # One that had waited too, and passed on what it heard of, has no failure of its own.
+                if self._leader.failure is not None:
+                    self.previous = self._leader.failure
+                self._leader._waiters.discard(self)
+                self._leader = None
+            if leader is not None:
                 _refuse_circle(leader, self)
                 self._leader = leader
                 leader._waiters.add(self)
                 return leader
-            if self._leader is not None:
-                self.previous, self._leader = self._leader._outcome, None
             self._gate.acquire(blocking=False)
             _flying[self.key] = self
             return None
@@ -138,15 +133,15 @@ class Flight:
                 tell = None
             leader = self._begin()
 
-    def _end(self, error: BaseException | None) -> None:
+    def _end(self) -> None:
         """Undo whatever `__enter__` got to; nothing happens a second time."""
         if self.lock is not None:
             self.lock.release()
         with _mutex:
             if self._leader is not None:
                 self._leader._waiters.discard(self)
-            if self._waiters:  # else keeping the error would only keep its traceback's arrays alive
-                self._outcome = Outcome(error=error)
+            if not self._waiters:
+                self.failure = None  # which would only keep its traceback, and so this flight, alive
             if _flying.get(self.key) is self:
                 del _flying[self.key]
                 self._gate.release()
@@ -156,10 +151,11 @@ class Flight:
         """Whether its `with` block was left, be it without `__exit__`.
 
         That happens: Python may raise KeyboardInterrupt before the first line of any function. The frame
-        that holds the `with` statement is then no longer on its thread's stack.
+        that holds the `with` statement is then no longer on its thread's stack. Of a flight in the process
+        this one was forked from, only the lock can tell.
         """
         if self._thread == _OF_PARENT_PROCESS:
-            return False
+            return self.lock is None or not self.lock.is_held()
         frame = None if self._frame is None else sys._current_frames().get(self._thread)
         while frame is not None:
             if frame is self._frame:
@@ -172,8 +168,8 @@ def enter(key: Key, name: str, *, waiting: Callable[[str], None] | None = None) 
     """Be the only one in this process that computes `key`, for the length of a `with` block.
 
     The flight begins with the block, after waiting until nobody else is computing `key`, and ends with it,
-    however it is left. `flight.previous` tells how the one waited for ended, so that a waiter can
-    raise the same error (but not another thread's KeyboardInterrupt) or look for the value again.
+    however it is left. Whoever computes sets `flight.failure` to what went wrong; who waited finds it in
+    `flight.previous`, and can raise the same error, or look for the value again.
 
     Args:
         key: What is computed.
@@ -190,6 +186,21 @@ def enter(key: Key, name: str, *, waiting: Callable[[str], None] | None = None) 
 def current() -> Flight | None:
     """The innermost flight this code runs in; None outside of any."""
     return _current.get()
+
+
+def refuse_circle(key: Key, name: str) -> None:
+    """Raise if the code this is called from runs to compute `key`, whose old value it is about to read.
+
+    Raises:
+        CircularMetricError: it does.
+    """
+    flight = _current.get()
+    chain = [name]
+    while flight is not None:
+        chain.append(flight.name)
+        if flight.key == key and not flight._is_over():
+            raise CircularMetricError(chain=tuple(reversed(chain)))
+        flight = flight.parent
 
 
 def _dependents(flight: Flight) -> dict[Flight, Flight | None]:
@@ -226,7 +237,8 @@ def _refuse_circle(leader: Flight, flight: Flight) -> None:
 def _keep_own_flights() -> None:
     """After a fork, in the child: the other threads are gone, and their flights with them.
 
-    Those that the forking code runs in stay, because the parent is in them and may wait for this child.
+    Those that the forking code runs in stay for as long as the parent holds their locks: it may wait for this
+    child. (A child may outlive them too, as the worker of a pool that a metric made.)
     """
     global _mutex
     _mutex = threading.RLock()  # a thread that is gone may have held it

@@ -36,8 +36,8 @@ def lies_below(module: str, allowed: tuple[str, ...]) -> bool:
 
 def module_names(module: ModuleType) -> set[str]:
     """What a module is called: by itself, and by the import that made it, which need not agree."""
-    spec = getattr(module, "__spec__", None)
-    return {name for name in (module.__name__, getattr(spec, "name", None)) if isinstance(name, str)}
+    own = vars(module)  # not by attribute: a lazy module would make some up
+    return _names(own.get("__name__"), getattr(own.get("__spec__"), "name", None))
 
 
 def homes(thing: object) -> set[str]:

@@ -9,7 +9,7 @@ it ends. Such POSIX ranges have habits that shape this module:
 - All are lost when the process closes any descriptor of the file. So there is one per file, found by device
   and inode, and it is closed only when nothing is held. Other code in the process that opens and closes the
   file (a backup of the folder) takes the locks away; then two processes may compute the same metric.
-- A child made by fork has none of them. So it begins with empty tables.
+- A child made by fork has none of them. So it begins with empty tables; what its parent held, it asks for.
 - The kernel knows no threads and sees circles where there are none. So waiting is asking again after growing
   pauses, and circles are looked for here: whoever holds `a` and waits for `b` announces that by a shared
   lock in the upper half of the file, at a place that both give, where others can ask for it.
@@ -107,11 +107,10 @@ def folder_lock(
 class FolderLock:
     """A lock on one name of one folder; made by `folder_lock`."""
 
-    __slots__ = ("_announced", "_flight", "_folder", "_name", "_offset", "_tell", "file", "node")
-
     def __init__(self, folder: Path, name: str, tell: Callable[[str], None], flight: Holder | None) -> None:
         digest = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        self._offset = int.from_bytes(digest, "big") >> 2
+        self.offset = int.from_bytes(digest, "big") >> 2
+        """Of the name's byte."""
         self._folder = folder
         self._name = name
         self._tell = tell
@@ -119,8 +118,10 @@ class FolderLock:
         self._announced: list[tuple[_LockFile, Wait]] = []
         self.file: _LockFile | None = None
         """Where it is held or waited for."""
+        self.owner: int | None = None
+        """In a forked child, the process that has the lock if anybody has; None for this process."""
         self.node = 0
-        """Stands for this name of this file among those announced."""
+        """Stands for this name of this file in announcements."""
 
     def __enter__(self) -> None:
         """Wait until no other process has the name; then go on, with the lock or without."""
@@ -148,23 +149,25 @@ class FolderLock:
         file = self.file
         if file is not None:
             self._withdraw()
-            if file.claims.get(self._offset) is self:
+            if file.claims.get(self.offset) is self:
                 # The claim goes last: the next to claim would find its own lock undone here.
-                file.unlock(self._offset)
-                file.claims.pop(self._offset, None)
+                file.unlock(self.offset)
+                file.claims.pop(self.offset, None)
             file.users.discard(self)
             self.file = None
         if self._flight is not None and self._flight.lock is self:
             self._flight.lock = None
 
-    def use(self, file: _LockFile) -> None:
-        """Keep `file` open until the release."""
-        self.file = file
-        self.node = (self._offset ^ file.identity[1]) % _NODES
-        file.users.add(self)
+    def is_held(self) -> bool:
+        """Whether it is still held: here, or by the process that this one was forked from meanwhile."""
+        if self.file is None or self.owner is None:
+            return self.file is not None
+        with suppress(OSError), _mutex:
+            return _open(self._folder, _path(self._folder)).holder(self.offset) == self.owner
+        return False
 
     def _attempt(self, file: _LockFile) -> bool:
-        if file.claims.setdefault(self._offset, self) is not self or not file.lock(self._offset):
+        if file.claims.setdefault(self.offset, self) is not self or not file.lock(self.offset):
             return False
         if self._flight is not None:
             self._flight.lock = self
@@ -187,11 +190,11 @@ class FolderLock:
         return True
 
     def _for_whom(self, file: _LockFile) -> str:
-        if file.claims.get(self._offset) is not self:
+        if file.claims.get(self.offset) is not self:
             who = "another thread"
         else:
             # 0 or less for a process of another machine, or one that a container hides.
-            pid = file.holder(self._offset)
+            pid = file.holder(self.offset)
             who = f"process {pid}" if pid > 0 else "another process"
         return f"Wait for {self._flight.name if self._flight else self._name}: {who} is working on it"
 
@@ -201,14 +204,14 @@ class FolderLock:
         Answers about other processes are of different moments. That shows no circle among metrics that have
         none, since who reads whom is the same at all of them.
         """
-        waiting = [lock for other in flight.dependents() if isinstance(lock := other.lock, FolderLock)]
-        if not waiting:
+        locks = [other.lock for other in flight.dependents()]
+        held = [lock for lock in locks if isinstance(lock, FolderLock) and lock.is_held()]
+        if not held:
             return False
         with _mutex:
-            for lock in waiting:
-                if lock.file is not None:
-                    self._announce(lock.file, (lock.node, self.node))
-            targets = {lock.node for lock in waiting}
+            for lock in held:
+                self._announce(lock)
+            targets = {lock.node for lock in held}
             seen = {self.node}
             todo = [self.node]
             for node in todo:
@@ -219,8 +222,10 @@ class FolderLock:
                 todo.extend(found)
         return False
 
-    def _announce(self, file: _LockFile, wait: Wait) -> None:
-        if (file, wait) not in self._announced:
+    def _announce(self, held: FolderLock) -> None:
+        file = _files.get(held.file.identity) if held.file is not None else None
+        wait = held.node, self.node
+        if file is not None and (file, wait) not in self._announced:
             self._announced.append((file, wait))
             file.announce(wait, self)
 
@@ -233,7 +238,10 @@ class FolderLock:
 
 
 class _LockFile:
-    """The one descriptor of a lock file in this process, and who uses it for what."""
+    """The one descriptor of a lock file in this process, and who uses it for what.
+
+    Announcements need `_mutex`; claims are made and dropped by single steps of a dict and need nothing.
+    """
 
     def __init__(self, path: str, descriptor: int, identity: Identity) -> None:
         self.path = path
@@ -363,7 +371,9 @@ def _use_file(folder: Path, lock: FolderLock) -> _LockFile | None:
         with _mutex:
             file = _files.get(known) if known else None
             file = file or _open(folder, path)
-            lock.use(file)
+            lock.file = file  # first, so that a release after an interrupt finds it
+            lock.node = (lock.offset ^ file.identity[1]) % _NODES
+            file.users.add(lock)
             return file
     except OSError as error:
         # Without the right to write there is nothing to compute for, or saving will say it better.
@@ -385,7 +395,7 @@ def _open(folder: Path, path: str) -> _LockFile:
         file.descriptors.append(descriptor)
         return file
     idle = [file for file in _files.values() if not file.users]
-    for file in idle[: len(idle) - _IDLE_FILES + 1]:
+    for file in idle[: max(0, len(idle) - _IDLE_FILES)]:
         del _files[file.identity]
         file.close()
     file = _files[identity] = _LockFile(path, descriptor, identity)
@@ -436,6 +446,8 @@ def _forget_all() -> None:
     global _mutex
     _mutex = threading.RLock()  # a thread that is gone may have held it
     for file in _files.values():
+        for lock in file.claims.values():
+            lock.owner = os.getppid()
         file.close()
     _files.clear()
 

@@ -66,7 +66,7 @@ class _WrittenInput:
     params: Any = attrs.field(
         default=(),
         metadata=key(
-            "Its params: a text names an argument of this metric's row, {value: ...} is the value itself; a list by "
+            "Its params: a text names an argument of this row, {value: ...} is a value itself; a list by "
             "position, or a mapping by the other metric's argument names.",
             read=_read_params,
             schema=_PARAMS_SCHEMA,
@@ -160,7 +160,7 @@ def _too_many_rows(metrics: Mapping[str, MetricConfig]) -> Iterator[Refusal]:
         for index, item in enumerate(metric.params_list):
             rows += sweep.count(item)
             if rows > sweep.MAX_ROWS:
-                message = f"found more than {sweep.MAX_ROWS:,} rows up to here; make sweeps coarser"
+                message = f"found more than {sweep.MAX_ROWS:,} rows up to here; make the sweeps coarser"
                 yield Refusal(message, (name, "params_list", index))
                 return
 

@@ -88,23 +88,26 @@ def own_array(array: NDArray[Any], *, allow_pickle: bool = False) -> NDArray[Any
 
 
 def _plain_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype that reading makes of a header with this one; the same object for all native simple ones."""
+    """The dtype that reading makes of a header with this one; the same object for most simple ones."""
+    simple = dtype.names is None
     for part, depth in _dtype_parts(dtype):
         if depth > _DTYPE_DEPTH:
             raise Refused(found=f"a dtype nested more than {_DTYPE_DEPTH} deep", way_out=_FIELDS_APART)
         if part.metadata:
-            raise Refused(found="a dtype with metadata", way_out="save x.astype(a dtype without metadata)")
+            way_out = "save x.astype(np.lib.format.drop_metadata(x.dtype))"
+            raise Refused(found="a dtype with metadata", way_out=way_out)
         if part.type is np.record:
             raise Refused(found="an array of np.record", way_out="save x.astype(x.dtype.descr)")
         if part.kind == "T":
             raise Refused(found="a StringDType array", way_out="save x.astype(str)")
     try:
-        spelled = _dtype_of(dtype.str) if dtype.names is None else _spelled_structure(dtype)
+        spelled = _dtype_of(dtype.str) if simple else _spelled_structure(dtype)
     except Damaged:
         spelled = None
-    if spelled != dtype:
-        raise Refused(found=f"an array of dtype {dtype}", way_out="save x.astype(a dtype of numpy's own)")
-    return dtype if dtype.names is None and spelled.char == dtype.char else spelled
+    if spelled is None or spelled != dtype:
+        way_out = "save x.astype(float), or another dtype of numpy's own" if simple else _FIELDS_APART
+        raise Refused(found=f"an array of dtype {reprlib.repr(dtype)}", way_out=way_out)
+    return dtype if simple and spelled.char == dtype.char else spelled
 
 
 def _dtype_parts(dtype: np.dtype[Any]) -> Iterator[tuple[np.dtype[Any], int]]:

@@ -49,7 +49,7 @@ _NUMPY_SCALARS = frozenset(kind for kind in np.sctypeDict.values() if kind is no
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # What would not name a member well: numpy gives some of it a meaning, other tools would unpack it elsewhere.
 _ODD_KEY = re.compile(r"[/\\:]|^[. ]|[. ]$|\.npy$|^arr_\d+$|^file$|^smm\.json$")
-_SCALAR_TYPE = re.compile(r"[<>|][?a-zA-Z]\d{0,2}(\[[0-9a-zA-Zμ]{1,40}\])?")
+_SCALAR_TYPE = re.compile(r"[<>|][?bBhHiIlLqQuefdgcFDGmM]\d{0,2}(\[[0-9a-zA-Zμ]{1,40}\])?")
 
 
 class Newer(ValueError):  # noqa: N818 - a verdict; who knows the file makes an error of it
@@ -354,18 +354,18 @@ def _made(program: Sequence[Any], arrays: dict[str, Any]) -> Iterator[Any]:
     """The program with its steps carried out, as `unflatten` takes it; each array is taken once."""
     for step in program:
         try:
-            yield _made_step(step, arrays) if isinstance(step, (list, tuple)) else step
+            yield step if type(step) in PYTHON_ATOMS else _made_step(step, arrays)
         except (KeyError, ValueError, TypeError, OverflowError, AttributeError):
             raise Damaged(f"{_PROGRAM} has the step {reprlib.repr(step)}") from None
 
 
 def _made_step(step: Sequence[Any], arrays: dict[str, Any]) -> Any:
     kind, *arguments = step
-    if kind in _ARRAY_MAKERS:
-        return _ARRAY_MAKERS[kind](arrays.pop(*arguments))
     if kind in _MAKERS:
         return _MAKERS[kind](*arguments)
-    (size,) = arguments
-    if kind not in ("list", "tuple", "dict") or type(size) is not int or size < 0:
+    (argument,) = arguments
+    if kind in _ARRAY_MAKERS:
+        return _ARRAY_MAKERS[kind](arrays.pop(argument))
+    if kind not in ("list", "tuple", "dict") or type(argument) is not int or argument < 0:
         raise ValueError(kind)
-    return Build(kind, size)
+    return Build(kind, argument)

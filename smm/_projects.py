@@ -47,7 +47,7 @@ def _is_package(file: Path) -> bool:
 
 def loaded_file(module: ModuleType) -> Path | None:
     """The file a module was imported from; None for what has none: built-in, made by hand."""
-    file = getattr(module, "__file__", None)
+    file = vars(module).get("__file__")
     return Path(file) if isinstance(file, str) else None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,8 +20,13 @@ from rich.text import Text
 
 from smm._blame import last_line, user_line
 from smm._text import seconds, size
+from smm._values import summary
+from smm.collect import Row
+from smm.errors import CorruptMetricError, MetricNotStoredError
 from smm.maintain import MetricStatus, Status
+from smm.manager import DatedCacheManager
 from smm.metric import Record
+from smm.protocols import FolderStorage
 from smm.run import Outcome, RunReport
 
 _MOST_FAILURES = 20
@@ -173,7 +179,14 @@ def failure(outcome: Outcome) -> tuple[str, str | None]:
         return f"{outcome.upstream} failed, which it reads", None
     if outcome.error is None:
         return "", None
-    return last_line(outcome.error), user_line(outcome.error)
+    place = user_line(outcome.error)
+    return last_line(outcome.error), place and _short(place)
+
+
+def _short(place: str) -> str:
+    """A path as seen from the working directory, if it lies below."""
+    here = os.getcwd() + os.sep
+    return place.removeprefix(here)
 
 
 def run_json(report: RunReport, *, interrupted: bool) -> dict[str, Any]:
@@ -207,30 +220,58 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
 # --- records ---------------------------------------------------------------------------------------------
 
 
-def record_table(record: Record, call: str, place: str) -> Table:
+def title(name: str) -> Text:
+    """A metric's name, as a heading."""
+    return Text(name, style="bold")
+
+
+def record_table(manager: DatedCacheManager, record: Record) -> Table:
     """What is known of a stored value, one fact a line."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     took = "" if record.duration_seconds is None else f", in {seconds(record.duration_seconds)}"
-    versions = [
-        f"{label} {version}"
-        for label, version in (
-            ("smm", record.smm_version),
-            ("Python", record.python_version),
-            ("numpy", record.numpy_version),
-        )
-        if version
-    ]
-    bytes_ = "" if record.data is None else f", {size(record.data.size)}"
-    for label, fact in (
-        ("call", call),
-        ("computed", f"{date(record.date)}{took}"),
-        ("with", ", ".join(versions)),
-        ("stored in", f"{place}{bytes_}"),
-    ):
+    length = "" if record.data is None else f", {size(record.data.size)}"
+    versions = {"smm": record.smm_version, "Python": record.python_version, "numpy": record.numpy_version}
+    facts = {
+        "call": _call(manager, record),
+        "computed": f"{date(record.date)}{took}",
+        "with": ", ".join(f"{name} {version}" for name, version in versions.items() if version),
+        "stored in": f"{_place(manager)}{length}",
+    }
+    for label, fact in facts.items():
         if fact:
             table.add_row(label, Text(fact))
+    return table
+
+
+def _place(manager: DatedCacheManager) -> str:
+    storage = manager.storage_interface
+    return str(storage.metrics_dir) if isinstance(storage, FolderStorage) else type(storage).__name__
+
+
+def _call(manager: DatedCacheManager, record: Record) -> str:
+    """The call that made a value, from the code if it still declares it, else as the record notes it."""
+    function = manager.functions_dict.get(record.name)
+    if isinstance(function, Row):
+        return function.rows.show(function.call)
+    if record.base_name is None or record.params is None:
+        return ""
+    return f"{record.base_name}({', '.join(f'{name}={value}' for name, value in record.params.items())})"
+
+
+def values_table(manager: DatedCacheManager, names: Iterable[str]) -> Table:
+    """One line a metric: its value in short, when it was computed, or that it is not stored."""
+    table = _table("metric", "value", "computed")
+    for name in names:
+        try:
+            value, when = summary(manager.load(name)), date(manager.date(name))
+            table.add_row(Text(name), Text(value), when)
+        except MetricNotStoredError:
+            table.add_row(Text(name), Text("not stored", style="yellow"), "")
+        except CorruptMetricError as error:
+            table.add_row(Text(name), Text(f"damaged: {error.reason}", style="red"), "")
+        manager.clear_cache()  # of many values, one at a time is enough to hold
     return table
 
 

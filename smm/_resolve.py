@@ -123,7 +123,7 @@ class Resolver:
         A function may have the name of the submodule it is in; then a path that ends here means the
         function, and a path that goes on the submodule.
         """
-        submodule = isinstance(owner, ModuleType) and hasattr(owner, "__path__") and _is_module(here)
+        submodule = isinstance(owner, ModuleType) and "__path__" in vars(owner) and _is_module(here)
         if submodule and not last:
             return self._module(here)
         above = here.rpartition(".")[0]
@@ -268,7 +268,7 @@ def _file_to_come(name: str) -> Path | None:
 
 
 def _is_initializing(module: ModuleType) -> bool:
-    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
+    return bool(getattr(vars(module).get("__spec__"), "_initializing", False))
 
 
 def _missing(owner: object, part: str, above: str) -> str:

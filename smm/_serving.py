@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import enum
 import json
 import logging
@@ -14,9 +16,9 @@ from typing import Any
 
 from smm import _flights
 from smm._flights import Flight
-from smm._shelf import SIDECAR, Shelf, new_record
+from smm._shelf import Shelf, new_record
 from smm._text import seconds
-from smm._tree import freeze, hand_out
+from smm._tree import Refused, freeze, hand_out
 from smm.collect import Row
 from smm.errors import (
     CorruptMetricError,
@@ -28,7 +30,7 @@ from smm.errors import (
     closest,
 )
 from smm.metric import Record
-from smm.storage import StorageInterface
+from smm.protocols import SIDECAR, StorageInterface
 
 log = logging.getLogger("smm")
 
@@ -115,7 +117,7 @@ class Serving:
         if use_stored and name not in self._unsaved:
             value = self.cache.get(name, _ABSENT)
             if value is not _ABSENT:
-                # _flights.refuse_circle((self._shelf.space, name), name)
+                _flights.refuse_circle((self._shelf.space, name), name)
                 return self._give(value)
         return self._give(self._settle(name, row, use_stored, verbose))
 
@@ -143,7 +145,9 @@ class Serving:
         if not force and name in self.cache:
             return self._give(self.cache[name])
         if _is_sidecar(name) and name not in self.functions_dict:
-            return self._date_text(name.removesuffix(SIDECAR))
+            metric = name.removesuffix(SIDECAR)
+            self.record(metric)
+            return self._shelf.date_text(metric)
         row = self.functions_dict.get(name)
         value = self._undamaged(name, row, verbose)
         if value is _ABSENT:
@@ -210,7 +214,7 @@ class Serving:
                 _raise_shared(flight)
             if row is not None:
                 return self._made(name, row, flight, use_stored, verbose)
-        value = self._look_again(name, None, verbose)
+        value = self._look_again(name, None, verbose) if use_stored else _ABSENT
         if value is _ABSENT:
             raise self._unknown(name)
         return value
@@ -298,7 +302,7 @@ class Serving:
             duration = time.perf_counter() - started
             value = self._shelf.canonical(name, data)
         except BaseException as error:
-            # flight.failure = error
+            flight.failure = error
             if isinstance(error, UnstorableError) and data is not _ABSENT:
                 error.value = data
             else:
@@ -329,13 +333,17 @@ class Serving:
         return value
 
     def _remember(self, name: str, value: Any, record: Record) -> Any:
-        value = freeze(value)
+        with contextlib.suppress(Refused):  # then `_give` copies it whole
+            value = freeze(value)
         self._records[name] = record
         self.cache[name] = value
         return value
 
     def _give(self, value: Any) -> Any:
-        return hand_out(value, writable=not self.read_only)
+        try:
+            return hand_out(value, writable=not self.read_only)
+        except Refused:  # a class of the user's may store what smm's own storages do not know
+            return copy.deepcopy(value)
 
     def _check_record(self, name: str, row: Callable[[], Any] | None, record: Record | None) -> None:
         """Refuse to serve, or to replace, what other params have stored under the same name."""
@@ -349,11 +357,6 @@ class Serving:
                 f"{record.base_name} with params {dict(record.params)}; rename one of the two",
             )
 
-    def _date_text(self, name: str) -> str:
-        record = self.record(name)
-        stored = self._shelf.date_text(name)
-        return record.date.isoformat() if stored is None else stored
-
     def _flight(self, name: str, verbose: bool | None) -> Flight:
         return _flights.enter((self._shelf.space, name), name, waiting=lambda line: self._say(verbose, line))
 
@@ -361,7 +364,8 @@ class Serving:
         return self._shelf.lock(name, waiting=lambda line: self._say(verbose, line))
 
     def _unknown(self, name: str) -> UnknownMetricError:
-        return UnknownMetricError(name=name, hint=closest(name, self.functions_dict))
+        stored = self._shelf.exists(name)
+        return UnknownMetricError(name=name, stored=stored, hint=closest(name, self.functions_dict))
 
     def _not_stored(self, name: str) -> MetricNotStoredError:
         if name in self.cache:
@@ -403,5 +407,5 @@ def _values(params: Mapping[str, Any]) -> str:
 
 def _raise_shared(flight: Flight) -> None:
     """Who waited for a computation that failed gets its exception; not another thread's Ctrl-C."""
-    if flight.previous is not None and isinstance(flight.previous.error, Exception):
-        raise flight.previous.error
+    if isinstance(flight.previous, Exception):
+        raise flight.previous

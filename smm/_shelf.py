@@ -8,6 +8,7 @@ side-car was never finished, and counts as not stored.
 from __future__ import annotations
 
 import copy
+import json
 import os
 import platform
 from collections.abc import Callable
@@ -23,7 +24,8 @@ from smm._flights import current
 from smm._locks import folder_lock
 from smm.errors import MetricNotStoredError, StorageAbilityError
 from smm.metric import Record
-from smm.storage import (
+from smm.protocols import (
+    SIDECAR,
     CanonicalStorage,
     CheckedStorage,
     DeletingStorage,
@@ -33,9 +35,6 @@ from smm.storage import (
     StorageInterface,
     VerifyingStorage,
 )
-
-SIDECAR = "_date"
-"""What the name of a side-car adds to its metric's."""
 
 UNFINISHED = "unfinished"
 """What a storage with only three methods keeps in the side-car's place while the data is being replaced."""
@@ -72,9 +71,7 @@ class Shelf:
         """Whether the pair is there. Opens no data; of a storage with three methods, the side-car."""
         if not self.storage.exists(name):
             return False
-        if self._records is not None:
-            return self._records.has_record(name)
-        return self._note(name) is not None
+        return self.record(name) is not None if self._records is None else self._records.has_record(name)
 
     def stored(self) -> set[str]:
         """The names of all pairs, by one listing of the folder.
@@ -88,13 +85,16 @@ class Shelf:
 
     def record(self, name: str) -> Record | None:
         """The side-car's record; None if there is no side-car, or a damaged one, which counts as missing."""
-        text = self._records.read_record(name) if self._records is not None else self._note(name)
+        text = self._text(name)
         if text is None:
             return None
         try:
             return Record.from_json(name, text)
         except ValueError:
             return None
+
+    def _text(self, name: str) -> str | None:
+        return self._note(name) if self._records is None else self._records.read_record(name)
 
     def _note(self, name: str) -> str | None:
         """The side-car's text in a storage that knows only names and values."""
@@ -109,9 +109,17 @@ class Shelf:
             return None
         return None if text == UNFINISHED else text
 
-    def date_text(self, name: str) -> str | None:
-        """The date as the side-car writes it; None in a storage with only the three methods."""
-        return None if self._records is None else str(self.storage.load(name + SIDECAR))
+    def date_text(self, name: str) -> str:
+        """The date as the side-car has it, ISO 8601: a time, or the day that the predecessor wrote.
+
+        Raises:
+            MetricNotStoredError: there is no side-car.
+        """
+        text = self._text(name)
+        if text is None:
+            raise MetricNotStoredError(name=name, where=self.where)
+        noted = json.loads(text) if text[:1] in '{"' else text
+        return str(noted["date"] if isinstance(noted, dict) else noted)
 
     # --- reading ----------------------------------------------------------------------------------------
 
@@ -151,11 +159,11 @@ class Shelf:
         Raises:
             UnstorableError: the storage refuses the value.
         """
-        return copy.deepcopy(data) if self._canonical is None else self._canonical.canonical(name, data)
+        return _copy(data) if self._canonical is None else self._canonical.canonical(name, data)
 
     def _own(self, data: Any) -> Any:
         """A loaded value that nobody else holds: a class of the user's may give out the object it keeps."""
-        return copy.deepcopy(data) if self._canonical is None else data
+        return _copy(data) if self._canonical is None else data
 
     def write(self, name: str, data: Any, record: Record) -> Any:
         """Publish the pair and return the canonical value.
@@ -210,6 +218,13 @@ class Shelf:
 
     def _unable(self, method: str, purpose: str) -> StorageAbilityError:
         return StorageAbilityError(storage=type(self.storage).__name__, method=method, purpose=purpose)
+
+
+def _copy(data: Any) -> Any:
+    try:
+        return copy.deepcopy(data)
+    except Exception:  # noqa: BLE001 - a lock, an open file, a compiled model: shared, since it cannot be copied
+        return data
 
 
 def new_record(

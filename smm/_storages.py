@@ -134,7 +134,7 @@ def read_storage(value: Any) -> Storage:
         made: Storage = structure(arguments, _BUILT_IN[kind])
         return made
     keywords = read_mapping(arguments, filled_throughout, key="the name of an argument")
-    if isinstance(keywords.get("metrics_dir"), str):
+    if isinstance(keywords.get("metrics_dir"), str | Path):
         keywords["metrics_dir"] = str(read_at("metrics_dir", read_folder, arguments))
     return CustomStorage(type=kind, keywords=keywords)
 

@@ -72,9 +72,7 @@ def _string(value: Any, _: Any) -> str:
 
 
 def _path(value: Any, _: Any) -> Path:
-    if isinstance(value, Path):
-        return value
-    if type(value) is not str or not value or "\0" in value:
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise refused(f"found {shown(value)}, wanted a path such as 'results'")
     try:
         return Path(value).expanduser()
@@ -86,22 +84,20 @@ def _path(value: Any, _: Any) -> Path:
 
 def _make_tuple(cls: Any) -> Callable[[Any, Any], tuple[Any, ...]]:
     (item, _) = get_args(cls)
-    return lambda value, _: read_list(value, lambda each: _CONVERTER.structure(each, item))
+    wanted = "a list, such as [x]"
+    return lambda value, _: read_list(value, lambda each: _CONVERTER.structure(each, item), wanted)
 
 
 def _make_optional(cls: Any) -> Callable[[Any, Any], Any]:
-    # None is for a key that is not there; written out, it is as wrong as any other type.
     return lambda value, _: _CONVERTER.structure(value, _without_none(cls))
 
 
 def _make_class(cls: Any) -> Callable[[Any, Any], Any]:
-    declared = [field.name for field in keys(cls)]
+    declared = {field.name: field for field in keys(cls)}
     overrides: dict[str, Any] = {
-        field.name: override(omit=True)
-        if field.name not in declared
-        else override(struct_hook=_ignoring_type(field.metadata["read"]))
-        if field.metadata["read"]
-        else override()
+        field.name: override(struct_hook=_field_hook(declared[field.name]))
+        if field.name in declared
+        else override(omit=True)
         for field in attrs.fields(cls)
     }
     make = make_dict_structure_fn(
@@ -110,18 +106,26 @@ def _make_class(cls: Any) -> Callable[[Any, Any], Any]:
 
     def read(value: Any, _: Any) -> Any:
         if type(value) is not dict:
-            wanted = f"a mapping with {_listed(declared)}" if declared else "an empty mapping"
-            raise refused(f"found {shown(value)}, wanted {wanted}")
+            instead = "; write {} for none of them" if value is None else ""
+            raise refused(f"found {shown(value)}, wanted a mapping with {_listed(list(declared))}{instead}")
         try:
             return make(value, cls)
         except cattrs.ClassValidationError as error:
-            raise Refused(*_flat(error, declared)) from None
+            raise Refused(*_flat(error, list(declared))) from None
 
     return read
 
 
-def _ignoring_type(read: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
-    return lambda value, _: read(value)
+def _field_hook(field: attrs.Attribute[Any]) -> Callable[[Any, Any], Any]:
+    cls: Any = field.type
+    read = field.metadata["read"] or (lambda value: _CONVERTER.structure(value, cls))
+
+    def hook(value: Any, _: Any) -> Any:
+        if value is None and field.default is not attrs.NOTHING:
+            raise refused("found null, wanted a value; leave the key out for its default")
+        return read(value)
+
+    return hook
 
 
 def _flat(error: cattrs.ClassValidationError, declared: list[str]) -> list[Refusal]:
@@ -140,13 +144,13 @@ def _flat(error: cattrs.ClassValidationError, declared: list[str]) -> list[Refus
 
 
 def _unknown(name: Any, declared: list[str]) -> Refusal:
-    wanted = f"wanted {_listed(declared)}" if declared else "wanted none"
     hint = nearest(name, declared) if isinstance(name, str) else ""
-    return Refusal(f"found an unknown key, {wanted}{hint}", (name,), at_key=True)
+    return Refusal(f"found an unknown key, wanted {_listed(declared)}{hint}", (name,), at_key=True)
 
 
 def _listed(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+    *most, last = words or ["none"]
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _without_none(cls: Any) -> Any:
@@ -201,6 +205,8 @@ def _field_schema(field: attrs.Attribute[Any]) -> dict[str, Any]:
     if isinstance(field.default, bool | int | str | Path):
         default["default"] = str(field.default) if isinstance(field.default, Path) else field.default
     body = field.metadata["schema"] or _type_schema(field.type)
+    if "$ref" in body:  # draft 7 passes over what stands beside a reference
+        body = {"allOf": [body]}
     return {"description": field.metadata["about"]} | dict(body) | default
 
 

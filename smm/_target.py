@@ -67,7 +67,7 @@ def _is_path(text: str) -> bool:
 def _no_file(target: str) -> str:
     """Why a target that should be a file is none, and what it could be."""
     path = Path(target)
-    if path.is_dir():
+    if target and path.is_dir():
         files = _yaml_files(path)
         inside = f"; give a file in it: {path / files[0]}" if files else ", with no YAML file in it"
         return f"is a folder{inside}"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smm._refusals import Refused as Refused
-from smm._refusals import refusal_of as refusal_of
+from smm._refusals import refusal_of
 
 PYTHON_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 """What a dict key may be, besides tuples of these."""
@@ -196,13 +196,17 @@ def freeze(data: Any) -> Any:
     """Make every array in a value read-only for good: `setflags(write=True)` on what is handed out fails.
 
     Args:
-        data: a canonical value that belongs to the caller alone. Its arrays change in place, together with
-            the arrays they are views of; one on other writable memory (a bytearray) is replaced by a copy.
+        data: a value that belongs to the caller alone. Its arrays change in place, together with the arrays
+            they are views of; one on other writable memory (a bytearray) is replaced by a copy.
 
     Returns:
         The value, its containers built anew.
+
+    Raises:
+        Refused: a class that no storage of smm keeps, which cannot be frozen; nothing has changed then.
     """
-    return unflatten(flatten(data, _freeze_leaf))
+    program = flatten(data, _known_leaf)
+    return unflatten(_frozen(step) if type(step) is np.ndarray else step for step in program)
 
 
 def hand_out(data: Any, *, writable: bool = False) -> Any:
@@ -215,6 +219,9 @@ def hand_out(data: Any, *, writable: bool = False) -> Any:
     Returns:
         New lists, tuples and dicts; numbers and text as they are. Arrays with Python objects are copied in
         either case, because their elements cannot be frozen.
+
+    Raises:
+        Refused: as `freeze`.
     """
     leaf = _writable_leaf if writable else _shared_leaf
     kind = type(data)
@@ -225,17 +232,29 @@ def hand_out(data: Any, *, writable: bool = False) -> Any:
     return unflatten(flatten(data, leaf))
 
 
-def _freeze_leaf(value: Any) -> Any:
-    if type(value) is not np.ndarray:
-        return value
-    owner: Any = value
+def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+    owner: Any = array
     while isinstance(owner, np.ndarray):
         owner.setflags(write=False)
         owner = owner.base
-    if owner is not None and not memoryview(owner).readonly:
-        value = duplicate(value)
-        value.setflags(write=False)
-    return value
+    if owner is not None and not _is_read_only(owner):
+        array = duplicate(array)
+        array.setflags(write=False)
+    return array
+
+
+def _is_read_only(memory: Any) -> bool:
+    try:
+        return memoryview(memory).readonly
+    except TypeError:  # it gave its memory to numpy in another way
+        return False
+
+
+def _known_leaf(value: Any) -> Any:
+    kind = type(value)
+    if kind in _ATOMS or kind is np.ndarray or kind is np.void:
+        return value
+    raise refusal_of(value)
 
 
 def _shared_leaf(value: Any) -> Any:
@@ -246,11 +265,11 @@ def _shared_leaf(value: Any) -> Any:
             value.setflags(write=False)
         # A view each: shape and dtype of an array can be assigned to.
         return value.view()
-    return value.copy() if kind is np.void else value
+    return value if kind in _ATOMS else _writable_leaf(value)
 
 
 def _writable_leaf(value: Any) -> Any:
     kind = type(value)
     if kind is np.ndarray:
         return duplicate(value)
-    return value.copy() if kind is np.void else value
+    return duplicate(np.asarray(value))[()] if kind is np.void else _known_leaf(value)

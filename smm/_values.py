@@ -66,11 +66,19 @@ def value_lines(value: Any, indent: str = "") -> Iterator[str]:
         yield from (indent + line for line in few.splitlines())
         return
     if isinstance(value, str):
-        yield from (indent + line for line in value.splitlines()[:_MOST_ITEMS] or [repr(value)])
+        lines = value.expandtabs().splitlines()
+        yield from (indent + _printable(line) for line in lines[:_MOST_ITEMS] or [value])
+        if len(lines) > _MOST_ITEMS:
+            yield f"{indent}... and {len(lines) - _MOST_ITEMS:,} more lines"
         return
     yield indent + summary(value)
     if isinstance(value, dict | list | tuple):
         yield from _entries(value, indent + "  ")
+
+
+def _printable(line: str) -> str:
+    """A line as it is, unless it would change what the terminal does, or nothing would be seen of it."""
+    return line if line and line.isprintable() else repr(line)
 
 
 def _entries(value: Any, indent: str) -> Iterator[str]:

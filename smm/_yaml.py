@@ -182,8 +182,8 @@ def _decoded(raw: bytes | str) -> str:
             0, f"larger than {MAX_BYTES // 2**20} MiB; make long params lists in code, with rows_from"
         )
     if isinstance(raw, str):
-        # A lone surrogate, as undecodable bytes of a command line become, is no character of YAML.
-        raw = raw.encode(errors="surrogateescape")
+        # Lone surrogates, which undecodable bytes of a command line become, are found when decoding.
+        raw = raw.encode(errors="surrogatepass")
     utf16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     encoding = "utf-16" if utf16 else "utf-8"
     raw = raw.removeprefix(codecs.BOM_UTF8)
@@ -315,6 +315,7 @@ class _Composer:
             raise _Stop(mark, f"found *{name} inside of &{name}; a value cannot contain itself, write it out")
         self.grow(anchored.size, mark)
         self.nest(anchored.height, mark)
+        self.raise_height(anchored.height)
         self.add(anchored.value, anchored.place)
 
     def begin(self, event: Any, value: Any, items: Any) -> None:

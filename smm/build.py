@@ -191,14 +191,16 @@ class _Declaring:
             except (TypeError, ValueError) as error:
                 self._problems.add(("metrics", name, key), _reason(error))
                 return
-        written = self._metrics[name].params_list
+        given = self._metrics[name].params_list
         found: list[tuple[Keys, str]] = []
         for index, row in self._rows(name):
             try:
                 binder.name(binder.bind_row(row), metric.name_generation_function)
             except Exception as error:  # noqa: BLE001 - a name_generation_function may raise anything
-                place = ("params_list", index) if written != ((),) else ()
-                found.append((("metrics", name, *place), _reason(error)))
+                if given == ((),):
+                    found.append((("metrics", name), f"{_reason(error)}; give its rows in `params_list`"))
+                else:
+                    found.append((("metrics", name, "params_list", index), _reason(error)))
         self._add_some(found)
 
     def _add_some(self, found: Sequence[tuple[Keys, str]]) -> None:

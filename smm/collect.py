@@ -29,6 +29,9 @@ NO_PARAMS: tuple[tuple[()], ...] = ((),)
 class CollectedMetric(Protocol):
     """What `CM.<base_name>` is: a function that serves the metric, with these attributes."""
 
+    __name__: str
+    __doc__: str | None
+    __wrapped__: Function
     base_name: str
     original_function: Function
     params_list: Any
@@ -108,7 +111,7 @@ class Row:
     def __call__(self) -> Any:
         """Compute the value: call the metric's function with this row's params, its inputs and `CM`."""
         rows = self.rows
-        args, kwargs = rows.binder.arguments(self.call)
+        args, kwargs = self.call.arguments()
         for argument, name, upstream in rows.upstream(self.call):
             kwargs[argument] = rows.manager.serve(name, upstream)
         if rows.binder.takes_manager:
@@ -225,17 +228,18 @@ class Rows:
         """For each declared input: the argument, the metric name it reads at this row, its own row if any."""
         if not self.inputs:
             return []
-        params = self.binder.params(call)
-        return [(argument, *self._upstream(source, params)) for argument, source in self.inputs.items()]
+        # Also what is no part of the identity: an input may follow an ignored argument.
+        given = dict(zip(call.form.names, call.values, strict=True))
+        return [(argument, *self._upstream(source, given)) for argument, source in self.inputs.items()]
 
-    def _upstream(self, source: Input, params: Mapping[str, Any]) -> tuple[str, Row | None]:
-        def value(given: Argument | Literal) -> Any:
-            return params[given.name] if isinstance(given, Argument) else given.value
+    def _upstream(self, source: Input, given: Mapping[str, Any]) -> tuple[str, Row | None]:
+        def value(param: Argument | Literal) -> Any:
+            return given[param.name] if isinstance(param, Argument) else param.value
 
         rows = self.manager.rows_of(source.metric)
         if isinstance(source.params, Mapping):
-            return rows.find((), {name: value(given) for name, given in source.params.items()})
-        return rows.find(tuple(value(given) for given in source.params), {})
+            return rows.find((), {name: value(param) for name, param in source.params.items()})
+        return rows.find(tuple(map(value, source.params)), {})
 
     def get_all(self, use_stored: bool = True, verbose: bool | None = None) -> list[Any]:
         """Every row's value in the order of `params_list`.

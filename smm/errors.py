@@ -163,8 +163,15 @@ class UnknownMetricError(SmmError, KeyError, ValueError):
     name: str
     hint: str = ""
     """What `closest` says of the declared names."""
+    stored: bool = False
+    """Whether it is stored, and only what computes it is missing."""
 
     def _sentence(self) -> str:
+        if self.stored:
+            return (
+                f"metric {self.name!r} is stored, but nothing is declared that could compute it again; "
+                f"CM.load({self.name!r}) gives the stored value"
+            )
         hint = self.hint or "; declare it with @CM.collect or in the configuration"
         return f"no metric {self.name!r}: it is neither stored nor declared{hint}"
 

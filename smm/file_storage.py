@@ -274,7 +274,8 @@ class FileBasedStorageInterface:
     def _stems(self, name: str) -> tuple[str, ...]:
         """What a metric's files may begin with: as smm writes it, then as the predecessor did."""
         stem = file_stem(name, longest_ending=max(len(self.file_ext), len(_RECORD_ENDING)))
-        bare = stem != name and not name.startswith(".") and "/" not in name and "\0" not in name
+        # What is another metric's encoded name stays that one's.
+        bare = name_of_stem(name) is None and name[0] != "." and "/" not in name and "\0" not in name
         return (stem, name) if bare else (stem,)
 
     def _paths(self, name: str, endings: tuple[str, ...]) -> list[str]:

@@ -1,405 +1,364 @@
-# INTERIM (integrator): to be overwritten whole by the owner of identity; _encoding_interim.py is deleted then.
-"""What makes a call of a metric that call: binding to the signature, typed keys, names and digests.
+"""What makes a call of a metric the same as another: binding to the signature, typed keys, names.
 
-A call is bound once, with defaults applied, so that `f(1)`, `f(1, b=2)` and `f(a=1, b=2)` are one metric. Its
-identity is the encoding of its params (`smm._encoding_interim`), which tells 1, 1.0, True and "1" apart.
+A `Binder` knows one metric's function. It turns a call or a row into a `Call`, whose key tells it from
+every other call of the function in memory, and whose name does so on disk, for good.
 """
 
 from __future__ import annotations
 
+import enum
+import hashlib
 import inspect
-import math
-import re
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 import numpy as np
 
-from smm._encoding_interim import NoIdentityError, canonical, digest, encode, is_shared, readable, to_json
-from smm.errors import DeclarationError, MetricNameError, UnsupportedParamError
+from smm._encoding import ATOMS, Unsupported, canonical, digest, encode, fresh
+from smm._names import (
+    check_base_name,
+    check_name,
+    legacy_metric_name,
+    metric_name,
+    params_to_json,
+    show_call,
+)
+from smm._signature import read_signature
+from smm.errors import UnsupportedParamError
 from smm.metric import Function, NameFunction
 
-_PLAIN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,39}")
-_NOT_PLAIN = frozenset({"none", "true", "false", "nan", "inf"})
-_LONGEST_PART = 40
-_LONGEST_SHOWN = 200
-_NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
-_OWN = ("cache", "use_stored")
+__all__ = [
+    "Binder",
+    "Call",
+    "check_base_name",
+    "digest",
+    "legacy_metric_name",
+    "metric_name",
+    "nearest",
+    "params_to_json",
+    "show_call",
+]
 
 
-@attrs.frozen(slots=True)
 class Call:
-    """A call bound to its function's signature. Small: there may be 100,000 of them."""
+    """One call of a metric's function, with defaults applied and params canonical.
 
-    values: tuple[Any, ...]
-    """Canonical values by the binder's parameters, ignored ones as they were given."""
-    key: bytes
-    """The encoding of the params: equal for equal calls, different for any two others."""
+    Shares nothing that can change with the caller. Two calls of one `Binder` have equal keys exactly if
+    they have equal names by smm's scheme.
+    """
+
+    # Not an attrs class: a frozen one takes three times as long to make, and there is one for each row.
+    __slots__ = ("form", "key", "values")
+
+    def __init__(self, form: _Form, values: tuple[Any, ...], key: tuple[Any, ...]) -> None:
+        self.form = form
+        self.values = values
+        """By slot of the form."""
+        self.key = key
+        """Hashable. Tells 1, 1.0, True and "1" apart, and 0.0 from -0.0; nan is one."""
+
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What to call the function with, inputs and manager aside: fresh copies of what can be changed.
+
+        Ignored arguments are the very objects that the call brought.
+        """
+        form = self.form
+        values = [value if slot in form.ignored else fresh(value) for slot, value in enumerate(self.values)]
+        named = zip(form.names[form.by_position :], values[form.by_position :], strict=True)
+        return tuple(values[: form.by_position]), dict(named)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class _Form:
+    """How calls with so many positional arguments and these keywords fill the slots.
+
+    The slots are the values of one call in this order: arguments that may be given by position, what
+    `*args` takes, keyword-only arguments, what `**kwargs` takes by name.
+    """
+
+    picks: tuple[int, ...]
+    """For each slot, which of the call's arguments, then keyword values, then all defaults fills it."""
+    names: tuple[str, ...]
+    """For each slot, its argument; the name of the `*args` for what that takes."""
+    declared: int
+    """Where the slots of `*args` begin."""
+    positional: int
+    """Where the slots begin that are keyword-only."""
+    extra: int
+    """Where the slots of `**kwargs` begin."""
+    by_position: int
+    """So many slots are handed to the function by position, the others by name."""
+    ignored: frozenset[int]
+    """Slots that are no part of the identity."""
+    options: tuple[str, ...] = attrs.field(init=False)
+    """Names of the slots of `**kwargs` that are part of the identity."""
+    known: dict[tuple[type, ...], tuple[tuple[Any, ...], tuple[int, ...]]] = attrs.field(factory=dict)
+    """For types of values that need no conversion: the key's first half, and the slots with floats."""
+
+    @options.default
+    def _options(self) -> tuple[str, ...]:
+        return tuple(
+            name for slot, name in enumerate(self.names) if slot >= self.extra and slot not in self.ignored
+        )
 
 
 class Binder:
-    """Binds calls and rows to one function's signature.
+    """One metric's function as its calls and rows see it: without inputs and manager.
 
     Args:
-        function: the metric's function.
-        base_name: the metric, for messages.
+        function: what the metric computes. If Python does not tell its arguments (some builtins), it takes
+            any by position and none by name.
+        base_name: the metric, for names and messages.
         ignore: arguments that are no part of a call's identity.
-        inputs: arguments that are filled when the metric is computed, and cannot be passed.
+        inputs: arguments that are filled with other metrics' values.
 
     Raises:
-        DeclarationError: the function cannot be a metric's.
+        DeclarationError: `function` cannot be a metric's, or `ignore` or `inputs` do not fit it.
     """
 
     def __init__(
-        self,
-        function: Function,
-        *,
-        base_name: str,
-        ignore: Sequence[str] = (),
-        inputs: Sequence[str] = (),
+        self, function: Function, *, base_name: str, ignore: Iterable[str] = (), inputs: Iterable[str] = ()
     ) -> None:
         self.base_name = base_name
-        self.ignore = tuple(ignore)
-        _check_kind(function, base_name)
-        parameters = _parameters(function, base_name)
-        self.takes_manager = "CM" in parameters
-        _check_parameters(parameters, base_name, self.ignore, tuple(inputs))
-        hidden = {*inputs, "CM"} & set(parameters)
-        self._parameters = [parameter for name, parameter in parameters.items() if name not in hidden]
-        # What stands behind a hidden argument can only be passed by name.
-        first_hidden = min((index for index, name in enumerate(parameters) if name in hidden), default=None)
-        self._by_position = [
-            parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-            and (first_hidden is None or index < first_hidden)
-            for index, parameter in enumerate(self._parameters)
-        ]
-        self._signature = inspect.Signature(self._parameters)
-        self._counted = [parameter.name not in self.ignore for parameter in self._parameters]
-        kinds = {parameter.kind for parameter in self._parameters}
-        self._positional_only = kinds <= {
-            inspect.Parameter.POSITIONAL_ONLY,
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        self.ignore = frozenset(ignore)
+        self._signature = signature = read_signature(base_name, function, self.ignore, frozenset(inputs))
+        self.takes_manager = signature.takes_manager
+        """Whether the function has a parameter `CM`."""
+        named = [*signature.positional, *signature.keyword_only]
+        self._defaults = {
+            each.name: each.default if each.name in self.ignore else _canonical_default(each.default)
+            for each in named
+            if each.default is not each.empty
         }
-
-    @property
-    def needs_params(self) -> bool:
+        self.needs_params = len(self._defaults) < len(named)
         """Whether a call without arguments does not fit."""
-        return any(
-            parameter.default is parameter.empty
-            and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-            for parameter in self._parameters
-        )
+        self._forms: dict[tuple[Any, ...], _Form] = {}
+        self._kinds: dict[tuple[object, ...], tuple[object, ...]] = {}
 
-    @property
-    def identity_arguments(self) -> tuple[str, ...]:
-        """Names of the arguments that make a call's identity, in signature order."""
-        return tuple(p.name for p, counted in zip(self._parameters, self._counted, strict=True) if counted)
-
-    # --- binding ----------------------------------------------------------------------------------------
-
-    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
-        """Bind a call as Python would, with defaults applied.
+    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
+        """The call of the function with these arguments.
 
         Raises:
-            TypeError: the call does not fit the signature.
-            UnsupportedParamError: an argument has no lasting identity.
+            TypeError: they do not fit; what Python would say, of the metric.
+            UnsupportedParamError: one of them has no lasting identity.
         """
-        if not kwargs and self._positional_only and len(args) == len(self._parameters):
-            return self._call(args)  # nothing to bind: each argument stands at its place
-        try:
-            bound = self._signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{self.base_name}() {_as_python_says(error)}") from None
-        bound.apply_defaults()
-        return self._call(bound.arguments.values())
+        form = self._forms.get((len(args), *kwargs)) or self._new_form(len(args), tuple(kwargs))
+        given = (*args, *kwargs.values(), *self._defaults.values())
+        values = tuple([given[pick] for pick in form.picks])
+        known = form.known.get(tuple(map(type, values)))
+        if known is not None:
+            types, floats = known
+            # 0.0 == -0.0 and nan != nan: these need a mark of their own
+            if not floats or all(values[slot] and values[slot] == values[slot] for slot in floats):
+                return Call(form, values, (types, values))
+        return self._bind_any(form, values)
 
     def bind_row(self, row: Any) -> Call:
-        """Bind one row of a params list: by position, by name, or a scalar for the one argument.
+        """The call that a row of a params list stands for.
+
+        Sequences and arrays with dimensions are positional, mappings by argument name, anything else is
+        the one argument.
 
         Raises:
-            As `bind`.
+            TypeError: the row does not fit the function.
+            UnsupportedParamError: a param has no lasting identity.
         """
+        if type(row) in (list, tuple):
+            return self.bind(row, {})
         if isinstance(row, Mapping):
-            if not all(isinstance(name, str) for name in row):
-                raise TypeError(f"a row by name has argument names as keys, not {row!r}")
             return self.bind((), row)
-        if isinstance(row, list | tuple) or (isinstance(row, np.ndarray) and row.ndim == 1):
+        if isinstance(row, np.ndarray) and row.ndim:
+            return self.bind(tuple(row), {})
+        if isinstance(row, Sequence) and not isinstance(row, str | bytes | bytearray | enum.Enum):
             return self.bind(tuple(row), {})
         return self.bind((row,), {})
-
-    def _call(self, given: Iterable[Any]) -> Call:
-        values = tuple(map(self._canonical, self._parameters, self._counted, given))
-        counted = [value for value, counted in zip(values, self._counted, strict=True) if counted]
-        try:
-            return Call(values, b"".join(map(encode, counted)))
-        except NoIdentityError:
-            for name, value in zip(self.identity_arguments, counted, strict=True):
-                try:
-                    encode(value)
-                except NoIdentityError as error:
-                    raise self._unsupported(name, error) from None
-            raise
-
-    def _canonical(self, parameter: inspect.Parameter, counted: bool, value: Any) -> Any:
-        if not counted:
-            return value
-        try:
-            return canonical(value)
-        except NoIdentityError as error:
-            raise self._unsupported(parameter.name, error) from None
-
-    def _unsupported(self, argument: str, error: NoIdentityError) -> UnsupportedParamError:
-        return UnsupportedParamError(
-            base_name=self.base_name, argument=argument + error.place, found=error.found
-        )
-
-    # --- what a bound call says -------------------------------------------------------------------------
-
-    def arguments(self, call: Call) -> tuple[list[Any], dict[str, Any]]:
-        """What to call the function with; whatever it may change is a copy of its own."""
-        args: list[Any] = []
-        kwargs: dict[str, Any] = {}
-        for parameter, counted, placed, value in zip(
-            self._parameters, self._counted, self._by_position, call.values, strict=True
-        ):
-            own = value if not counted or is_shared(value) else canonical(value)
-            if parameter.kind is parameter.VAR_POSITIONAL:
-                args.extend(own)
-            elif parameter.kind is parameter.VAR_KEYWORD:
-                kwargs.update(own)
-            elif placed:
-                args.append(own)
-            else:
-                kwargs[parameter.name] = own
-        return args, kwargs
 
     def params(self, call: Call) -> dict[str, Any]:
         """The params that make the call's identity, by argument name in signature order.
 
-        Those of `*args` stand under `*args`, as a tuple; those of `**kwargs` under their own names, sorted.
+        What `*args` took is a tuple under `"*args"`, what `**kwargs` took a dict under `"**kwargs"`, each
+        only if there is any. The values are the call's own: not to be changed.
         """
-        found: dict[str, Any] = {}
-        for parameter, counted, value in zip(self._parameters, self._counted, call.values, strict=True):
-            if not counted:
-                continue
-            if parameter.kind is parameter.VAR_KEYWORD:
-                found.update(sorted(value.items()))
-            elif parameter.kind is parameter.VAR_POSITIONAL:
-                found[f"*{parameter.name}"] = value
-            else:
-                found[parameter.name] = value
-        return found
+        declared, rest, named, extra = self._sorted_out(call)
+        return (
+            declared
+            | ({f"*{self._signature.rest}": rest} if rest else {})
+            | named
+            | ({f"**{self._signature.options}": extra} if extra else {})
+        )
 
     def name(self, call: Call, name_generation_function: NameFunction | None = None) -> str:
-        """The call's metric name, by smm's scheme or by the function given.
+        """The metric name of a call.
+
+        Args:
+            call: from this binder.
+            name_generation_function: `(base_name, params) -> name` in place of smm's scheme. `params` are
+                the values in signature order, without trailing ones equal to their defaults.
 
         Raises:
-            MetricNameError: the function gives no usable name.
+            MetricNameError: `name_generation_function` gave what cannot be a metric's name.
         """
+        declared, rest, named, extra = self._sorted_out(call)
         if name_generation_function is None:
-            return metric_name(self.base_name, *self._parts(call))
-        name = name_generation_function(self.base_name, self._short_params(call))
-        check_base_name(name)
+            return metric_name(self.base_name, (*declared.values(), *rest), named, extra)
+        name = name_generation_function(self.base_name, self._trimmed(declared, rest, named, extra))
+        check_name(name, "let name_generation_function give another one")
         return name
 
     def show(self, call: Call) -> str:
-        """The call as a person would write it: `poly_Y(1, b=2)`, cut at 200 characters."""
-        positional, named = self._parts(call)
-        parts = [repr(value) for value in positional] + [f"{name}={value!r}" for name, value in named.items()]
-        text = ", ".join(" ".join(part.split()) for part in parts)
-        return f"{self.base_name}({text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + '...'})"
+        """The call as a person would write it, on one short line: `poly_Y(2, 4)`."""
+        keyword_only = [each.name for each in self._signature.keyword_only]
+        return show_call(self.base_name, self.params(call), keyword_only)
 
-    def _parts(self, call: Call) -> tuple[list[Any], dict[str, Any]]:
-        """The params as positional ones and those that can only be given by name."""
-        positional: list[Any] = []
-        named: dict[str, Any] = {}
-        for parameter, counted, value in zip(self._parameters, self._counted, call.values, strict=True):
-            if not counted:
-                continue
-            if parameter.kind is parameter.VAR_POSITIONAL:
-                positional.extend(value)
-            elif parameter.kind is parameter.VAR_KEYWORD:
-                named.update(sorted(value.items()))
-            elif parameter.kind is parameter.KEYWORD_ONLY:
-                named[parameter.name] = value
-            else:
-                positional.append(value)
-        return positional, named
+    def _sorted_out(
+        self, call: Call
+    ) -> tuple[dict[str, Any], tuple[Any, ...], dict[str, Any], dict[str, Any]]:
+        """The params of a call without ignored ones: positional, `*args`, keyword-only, `**kwargs`."""
+        form, values = call.form, call.values
 
-    def _short_params(self, call: Call) -> tuple[Any, ...]:
-        """Params in signature order, without trailing ones equal to their defaults."""
-        counted = [
-            (parameter, value)
-            for parameter, counted, value in zip(self._parameters, self._counted, call.values, strict=True)
-            if counted
-        ]
-        while counted and _is_default(*counted[-1]):
-            counted.pop()
-        params: list[Any] = []
-        for parameter, value in counted:
-            if parameter.kind is parameter.VAR_POSITIONAL:
-                params.extend(value)
-            elif parameter.kind is parameter.VAR_KEYWORD:
-                params.extend(value[name] for name in sorted(value))
-            else:
-                params.append(value)
-        return tuple(params)
+        def between(start: int, stop: int) -> list[tuple[str, Any]]:
+            slots = range(start, stop)
+            return [(form.names[slot], values[slot]) for slot in slots if slot not in form.ignored]
 
+        return (
+            dict(between(0, form.declared)),
+            tuple(value for _, value in between(form.declared, form.positional)),
+            dict(between(form.positional, form.extra)),
+            dict(between(form.extra, len(values))),
+        )
 
-# --- names ----------------------------------------------------------------------------------------------
+    def _trimmed(
+        self, declared: dict[str, Any], rest: tuple[Any, ...], named: dict[str, Any], extra: dict[str, Any]
+    ) -> tuple[Any, ...]:
+        params = [*declared.items(), *((None, value) for value in rest), *named.items()]
+        while not extra and params:
+            name, value = params[-1]
+            if name not in self._defaults or not _same(value, self._defaults[name]):
+                break
+            params.pop()
+        return tuple(fresh(value) for _, value in params) + ((fresh(extra),) if extra else ())
 
+    def _bind_any(self, form: _Form, values: tuple[Any, ...]) -> Call:
+        types = tuple(map(type, values))
+        if not form.ignored and ATOMS.issuperset(types):
+            floats = tuple(slot for slot, kind in enumerate(types) if kind is float)
+            form.known[types] = ((*types, *form.options), floats)
+        done = list(values)
+        marks: list[tuple[object, object]] = []
+        for slot, value in enumerate(values):
+            if slot not in form.ignored:
+                done[slot] = self._canonical(form, slot, value)
+                marks.append(_mark(done[slot]))
+        kinds = (*(kind for kind, _ in marks), *form.options)
+        key = (self._kinds.setdefault(kinds, kinds), tuple(mark for _, mark in marks))
+        return Call(form, tuple(done), key)
 
-def metric_name(base_name: str, positional: Sequence[Any], named: Mapping[str, Any]) -> str:
-    """The metric name of canonical params: `poly_Y_1_2`, `fit_1p5_lo_degree=3`.
+    def _canonical(self, form: _Form, slot: int, value: Any) -> Any:
+        try:
+            return canonical(value)
+        except Unsupported as error:
+            place = f"[{slot - form.declared}]" if form.declared <= slot < form.positional else ""
+            raise UnsupportedParamError(
+                base_name=self.base_name,
+                argument=f"{form.names[slot]}{place}{error.place}",
+                found=error.found,
+            ) from None
 
-    Where a part cannot stand for its value alone (a text with a blank, nan, a list, a date ...), or the name would
-    end like a side-car's, `~` and a digest of all params follow.
-    """
-    parts = [(None, value) for value in positional] + list(named.items())
-    texts = [_part(value) for _, value in parts]
-    plain = all(text is not None for text in texts)
-    shown = [text if text is not None else _cut(value) for text, (_, value) in zip(texts, parts, strict=True)]
-    name = "_".join(
-        [base_name, *(text if key is None else f"{key}={text}" for text, (key, _) in zip(shown, parts, strict=True))]
-    )
-    if plain and not (parts and shown[-1] == "date" and parts[-1][0] is None):
-        return name
-    return f"{name}~{params_digest(positional, named)}"
+    def _new_form(self, count: int, keywords: tuple[str, ...]) -> _Form:
+        signature = self._signature
+        signature.check_fit(count, keywords)
+        defaults = {name: index for index, name in enumerate(self._defaults, count + len(keywords))}
+        by_keyword = {name: index for index, name in enumerate(keywords, count)}
 
+        def pick(argument: inspect.Parameter) -> int:
+            if argument.kind is not argument.POSITIONAL_ONLY and argument.name in by_keyword:
+                return by_keyword.pop(argument.name)
+            return defaults[argument.name]
 
-def params_digest(positional: Sequence[Any], named: Mapping[str, Any]) -> str:
-    """Sixteen hex digits of canonical params: blake2b over the encoding of their tuple and their dict by name."""
-    return digest(encode(tuple(positional)) + encode(dict(named)))
-
-
-def legacy_metric_name(base_name: str, params: Sequence[Any]) -> str:
-    """The names of simple-metrics-manager: parts by `str`, joined by `_`, every `.` written `p`.
-
-    For stores that it wrote: `@CM.collect(name_generation_function=smm.legacy_metric_name)`.
-    """
-    return "_".join([base_name, *map(str, params)]).replace(".", "p")
-
-
-def check_base_name(name: str) -> None:
-    """Raise if no metric can have this name.
-
-    Raises:
-        MetricNameError: no text, empty, or like a side-car's.
-    """
-    if not isinstance(name, str):
-        raise MetricNameError(name=repr(name), reason="is no text; give a str")
-    if not name:
-        raise MetricNameError(name=name, reason="is empty; give it a base_name")
-    if name.endswith("_date"):
-        raise MetricNameError(name=name, reason="ends in '_date', like the side-cars; choose another ending")
-    if name == "<lambda>":
-        raise MetricNameError(name=name, reason="is a lambda's; give it a base_name")
-
-
-def params_to_json(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Canonical params by argument name in the JSON form that records keep; different params differ in it."""
-    return {name: to_json(value) for name, value in params.items()}
+        slots = [(each.name, index) for index, each in enumerate(signature.positional[:count])]
+        slots += [(each.name, pick(each)) for each in signature.positional[count:]]
+        slots += [(signature.rest or "", index) for index in range(len(slots), count)]
+        positional = len(slots)
+        slots += [(each.name, pick(each)) for each in signature.keyword_only]
+        extra = len(slots)
+        slots += sorted(by_keyword.items())
+        names = tuple(name for name, _ in slots)
+        all_options = signature.options in self.ignore
+        form = self._forms[count, *keywords] = _Form(
+            picks=tuple(index for _, index in slots),
+            names=names,
+            declared=len(signature.positional),
+            positional=positional,
+            extra=extra,
+            by_position=positional if signature.rest else signature.before_filled,
+            ignored=frozenset(
+                slot
+                for slot, name in enumerate(names)
+                if name in self.ignore or (slot >= extra and all_options)
+            ),
+        )
+        return form
 
 
-def nearest(call: Call, calls: Iterable[Call]) -> Call | None:
-    """The call most like this one: most equal params first, then the least distance between numbers."""
-    return max(calls, key=lambda other: _likeness(call, other), default=None)
+class _Encoded:
+    """In a key, the type of a value that is there by its encoding."""
 
 
-def _likeness(one: Call, other: Call) -> float:
-    return sum(map(_likeness_of_values, one.values, other.values))
-
-
-def _likeness_of_values(one: Any, other: Any) -> float:
-    if type(one) is type(other) and encode(one) == encode(other):
-        return 2.0
-    if isinstance(one, int | float) and isinstance(other, int | float):
-        distance = abs(one - other)
-        return 1 / (1 + distance) if math.isfinite(distance) else 0.0
-    return 0.0
-
-
-def _part(value: Any) -> str | None:
-    """A value's part of a name if it is plain, that is, if no other value has the same part."""
+def _mark(value: Any) -> tuple[object, object]:
+    """What stands for a canonical value in a key: its type and itself, or its encoding."""
     kind = type(value)
-    if value is None or kind is bool:
-        return str(value)
-    if kind is int:
-        return str(value) if abs(value) < 10**250 else None  # longer than any file name
-    if kind is float:
-        return repr(value).replace(".", "p") if math.isfinite(value) else None
-    if kind is str and _PLAIN_TEXT.fullmatch(value) and value.lower() not in _NOT_PLAIN:
-        return str(value)
-    return None
+    if kind in ATOMS and (kind is not float or (value and value == value)):
+        return kind, value
+    encoding = encode(value)
+    # Two long values have one key as likely as two files have one SHA.
+    return _Encoded, encoding if len(encoding) <= 64 else hashlib.blake2b(encoding).digest()
 
 
-def _cut(value: Any) -> str:
-    return readable(value)[:_LONGEST_PART]
-
-
-# --- signatures -----------------------------------------------------------------------------------------
-
-
-def _check_kind(function: Function, base_name: str) -> None:
-    inner = inspect.unwrap(function) if callable(function) else function
-    if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
-        raise DeclarationError(
-            base_name=base_name, reason="it is async; give a plain function, which may run the event loop itself"
-        )
-    if inspect.isgeneratorfunction(inner):
-        raise DeclarationError(
-            base_name=base_name, reason="it is a generator function; return list(...) of what it yields"
-        )
-
-
-def _parameters(function: Function, base_name: str) -> Mapping[str, inspect.Parameter]:
+def _canonical_default(value: Any) -> Any:
+    """A copy, since the function itself may change its default; what is no param is said when it is used."""
     try:
-        return inspect.signature(function).parameters
-    except (TypeError, ValueError) as error:
-        raise DeclarationError(
-            base_name=base_name, reason=f"{function!r} has no signature to bind to; wrap it in a def"
-        ) from error
+        return canonical(value)
+    except Unsupported:
+        return value
 
 
-def _check_parameters(
-    parameters: Mapping[str, inspect.Parameter], base_name: str, ignore: tuple[str, ...], inputs: tuple[str, ...]
-) -> None:
-    for own in _OWN:
-        if own in parameters:
-            raise DeclarationError(
-                base_name=base_name, reason=f"its parameter {own!r} is smm's own argument; rename the parameter"
-            )
-    last = next(reversed(parameters), None)
-    manager = parameters.get("CM")
-    if manager is not None and manager.kind is not manager.KEYWORD_ONLY and last != "CM":
-        raise DeclarationError(base_name=base_name, reason="its parameter 'CM' must be the last or keyword-only")
-    for what, names in (("ignore", ignore), ("inputs", inputs)):
-        for name in names:
-            if name not in parameters or name == "CM":
-                known = ", ".join(name for name in parameters if name != "CM") or "none"
-                raise DeclarationError(
-                    base_name=base_name, reason=f"{what} names {name!r}, but its parameters are: {known}"
-                )
-    for name in inputs:
-        if parameters[name].kind not in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY):
-            raise DeclarationError(
-                base_name=base_name, reason=f"the input {name!r} must be a parameter that can be passed by name"
-            )
-
-
-def _is_default(parameter: inspect.Parameter, value: Any) -> bool:
-    if parameter.kind is parameter.VAR_POSITIONAL or parameter.kind is parameter.VAR_KEYWORD:
-        return not value
-    if parameter.default is parameter.empty:
+def _same(one: Any, other: Any) -> bool:
+    """Whether two canonical values, the other perhaps a default that is no param, are one param."""
+    try:
+        return encode(one) == encode(canonical(other))
+    except Unsupported:
         return False
-    return encode(canonical(parameter.default)) == encode(value)
 
 
-def _as_python_says(error: TypeError) -> str:
-    return str(error).replace("missing a required", "is missing a required").replace("got an", "got an", 1)
+# --- the closest row ------------------------------------------------------------------------------------
 
 
-def show_call(base_name: str, params: Mapping[str, Any]) -> str:
-    """Interim."""
-    return f"{base_name}({', '.join(repr(value) for value in params.values())})"
+def nearest(call: Call, others: Iterable[Call]) -> Call | None:
+    """The call that a person most likely meant, the first of several; None if there are no others.
+
+    Fewest different params first, then numbers by their ratio and words by how they begin.
+    """
+    return min(others, key=lambda other: _distance(call, other), default=None)
+
+
+def _distance(one: Call, other: Call) -> float:
+    (kinds, marks), (other_kinds, other_marks) = one.key, other.key
+    apart = 2.0 * abs(len(kinds) - len(other_kinds))
+    for kind, mark, other_kind, other_mark in zip(kinds, marks, other_kinds, other_marks, strict=False):
+        if kind is not other_kind or mark != other_mark:
+            apart += 1 + _unlikeness(mark, other_mark)
+    return apart
+
+
+def _unlikeness(one: Any, other: Any) -> float:
+    """From 0 (`1` and `1.0`) to 1 (nothing in common)."""
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        try:
+            return abs(one - other) / (abs(one) + abs(other)) if one != other else 0.0
+        except OverflowError:
+            return 1.0
+    text, other_text = str(one)[:100], str(other)[:100]
+    alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(text, other_text, strict=False))
+    return 1 - sum(1 for _ in alike) / max(len(text), len(other_text), 1)

@@ -14,7 +14,7 @@ from smm.collect import NO_PARAMS, Cached, CollectedMetric, Row, Rows
 from smm.errors import DeclarationError, NameClashError, UnknownMetricError, closest
 from smm.identity import Binder, check_base_name
 from smm.metric import Function, Metric, NameFunction
-from smm.storage import StorageInterface
+from smm.protocols import StorageInterface
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -76,7 +76,8 @@ class DatedCacheManager(Serving):
                 base_name=name, reason=f"{function!r} is no function; give one without arguments"
             )
         binder = Binder(function, base_name=name)
-        binder.bind((), {})
+        if binder.needs_params:
+            binder.bind((), {})  # says what is missing
         return functools.partial(function, CM=self) if binder.takes_manager else function
 
     @overload

@@ -24,7 +24,7 @@ class Runnable(Protocol):
     def exists(self, name: str) -> bool:
         """Whether the value is in memory, or stored with its side-car."""
 
-    def get(self, name: str, use_stored: bool = True, *, verbose: bool | None = None) -> Any:
+    def get(self, name: str, use_stored: bool = True) -> Any:
         """The value, computed and stored if need be."""
 
 
@@ -149,7 +149,7 @@ def _run(manager: Runnable, name: str, *, use_stored: bool) -> Outcome:
         return Outcome(name=name, status="stored")  # another process has been here since
     started = time.perf_counter()
     try:
-        manager.get(name, use_stored, verbose=False)
+        manager.get(name, use_stored)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a metric that ends the process ends only itself
         # The frames of a failed metric may hold gigabytes; their lines are enough to tell where it failed.
         traceback.clear_frames(error.__traceback__)

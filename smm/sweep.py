@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from smm._keys import read_at, read_list, read_mapping, refused, shown
+from smm._keys import dotted, read_at, read_list, read_mapping, refused, shown
 
 MAX_ROWS = 1_000_000
 """Of all params lists of a configuration together, sweeps counted by the rows they stand for."""
@@ -271,9 +271,13 @@ def _read_grid(value: Any) -> Grid:
 def _read_zip(value: Any) -> Zip:
     axes = _read_axes(value)
     lengths = {name: _length(axis) for name, axis in axes.items()}
-    if len(set(lengths.values())) > 1:
-        found = ", ".join(f"{shown(length)} of {name}" for name, length in lengths.items())
-        raise refused(f"found {found}, wanted equally many values of each; use grid for every combination")
+    first, *others = lengths
+    for other in others:
+        if lengths[other] != lengths[first]:
+            raise refused(
+                f"found {shown(lengths[first])} values of {dotted((first,))} and {shown(lengths[other])} of "
+                f"{dotted((other,))}, wanted equally many; use grid for every combination"
+            )
     return Zip(axes=axes)
 
 

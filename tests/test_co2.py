@@ -248,7 +248,7 @@ def test_resampled_blocks_are_whole_blocks_that_wrap_around(analysis: ModuleType
     assert_allclose(counts / drawn.size, 0.1, rtol=0.1)
 
 
-def test_block_lengths_are_compared_over_seeds(analysis: ModuleType) -> None:
+def test_block_lengths_are_compared_over_seeds(analysis: ModuleType, deseasonalised: Any) -> None:
     results = [
         {"block_weeks": weeks, "standard_error": weeks + seed, "degree": degree}
         for weeks in (8, 4)
@@ -256,7 +256,8 @@ def test_block_lengths_are_compared_over_seeds(analysis: ModuleType) -> None:
         for degree in (3, 2)
     ]
     manager = SimpleNamespace(growth_rate=SimpleNamespace(get_all=lambda: results))
-    table = analysis.compare_block_lengths(CM=manager)
+    table = analysis.compare_block_lengths(series=deseasonalised, CM=manager)
+    assert 0 < table.pop("standard_error_if_independent") < 0.005
     assert {key: value.tolist() for key, value in table.items()} == {
         "block_weeks": [4, 8],
         "standard_error": [5, 9],
@@ -280,7 +281,7 @@ def smm(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def statuses(done: subprocess.CompletedProcess[str]) -> Counter[str]:
     """How many rows a `run --json` computed, found stored, failed to compute."""
-    return Counter(outcome["status"] for outcome in json.loads(done.stdout)["outcomes"])
+    return Counter(outcome["status"] for outcome in json.loads(done.stdout)["metrics"])
 
 
 def test_the_whole_sweep_runs_once(copy_of_co2: Path) -> None:

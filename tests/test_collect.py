@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import importlib
+import re
 import sys
 from collections import deque, namedtuple
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -75,10 +76,10 @@ def counted(function: Callable[..., Any]) -> Any:
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        wrapper.calls.append((args, kwargs))  # type: ignore[attr-defined]
+        wrapper.calls.append((args, kwargs))
         return function(*args, **kwargs)
 
-    wrapper.calls = []  # type: ignore[attr-defined]
+    wrapper.calls = []
     return wrapper
 
 
@@ -153,17 +154,17 @@ def test_the_collected_metric(cm: ParameterizedDatedCacheManager) -> None:
     rows = [[1, 2], (1, 3), {"a": 4}]
     decorated = cm.collect(params_list=rows)(poly)
     metric: CollectedMetric = cm.poly
-    assert type(metric) is type(poly), "a function object: the fast path"
     assert metric.original_function is poly
     assert metric.base_name == "poly"
     assert metric.params_list == rows
     assert [type(row) for row in metric.params_list] == [list, tuple, dict]
     assert metric.params_list is not rows
     assert metric.name_generation_function is None
-    assert metric.__name__ == "poly"  # type: ignore[attr-defined]
+    assert metric.__name__ == "poly"
     assert metric.__doc__ == "A polynomial."
-    assert metric.__wrapped__ is poly  # type: ignore[attr-defined]
+    assert metric.__wrapped__ is poly
     assert cm.parameterized_metrics == [metric]
+    assert isinstance(metric, type(poly)), "a function object: the fast path"
     assert decorated.__wrapped__ is poly
     assert decorated.__name__ == "poly"
     assert decorated.__doc__ == "A polynomial."
@@ -211,7 +212,7 @@ def test_the_decorated_name_stays_the_plain_function(cm: ParameterizedDatedCache
     with pytest.raises(UndeclaredParamsError):
         decorated(7, 8, cache=True)
     with pytest.raises(TypeError, match="cache=True"):
-        decorated(1, use_stored=False)  # type: ignore[call-overload]
+        decorated(1, use_stored=False)
 
 
 def test_one_function_in_two_managers(
@@ -290,9 +291,7 @@ def test_a_caller_who_changes_a_row_afterwards_changes_nothing(
 ) -> None:
     nested = [1, [2, 3]]
     rows: list[Any] = [[1, 2], {"a": 1, "b": 3}, np.array([1, 4]), [nested, 5]]
-    cm.collect(params_list=rows)(lambda a, b: [a, b]) if change == "x" else cm.collect(
-        "rows", params_list=rows
-    )(lambda a, b: [a, b])
+    cm.collect("rows", params_list=rows)(lambda a, b: [a, b])
     names = list(cm)
     if change == "row":
         rows[0][1] = 7
@@ -373,7 +372,6 @@ def test_a_repeated_row_is_one_metric(cm: ParameterizedDatedCacheManager) -> Non
 def test_a_row_that_does_not_fit(cm: ParameterizedDatedCacheManager, params_list: Any, place: str) -> None:
     with pytest.raises((TypeError, ValueError)) as caught:
         cm.collect(params_list=params_list)(poly)
-    import re
 
     assert re.search(place, "\n".join([str(caught.value), *getattr(caught.value, "__notes__", ())]))
     assert list(cm) == [], "a declaration happens whole or not at all"
@@ -470,7 +468,7 @@ def test_params_of_many_kinds_reach_the_function(cm: Any, params: Any) -> None:
 @pytest.mark.parametrize("params", [object(), lambda: 1, [object()], {"a": open}, iter([1]), sys])
 def test_params_without_a_lasting_identity_are_refused(dynamic: Any, params: Any) -> None:
     dynamic.collect("f")(lambda first, x=None: 1)
-    with pytest.raises(UnsupportedParamError, match=r"'x.*ignore=.*'x'"):
+    with pytest.raises(UnsupportedParamError, match=r"argument .x.*ignore=\('x',\)"):
         dynamic.f(1, params)
     assert list(dynamic) == []
 
@@ -502,7 +500,7 @@ def test_variable_arguments(dynamic: Any) -> None:
     dynamic.collect("f")(lambda *args, key=0, **rest: [args, key, sorted(rest.items())])
     assert dynamic.f(1, 2, key=3, z=1, y=2) == [(1, 2), 3, [("y", 2), ("z", 1)]]
     assert dynamic.f(1, 2, y=2, z=1, key=3) == [(1, 2), 3, [("y", 2), ("z", 1)]]
-    assert len(list(dynamic)) == 1
+    assert list(dynamic.cache) == ["f_1_2_key=3_y=2_z=1"]
 
 
 # --- undeclared and dynamic ------------------------------------------------------------------------------
@@ -550,7 +548,7 @@ def test_dynamic_metrics_never_share_a_name(dynamic: Any) -> None:
 # --- CM as a parameter -----------------------------------------------------------------------------------
 
 
-def test_a_parameter_called_cm_is_given_the_manager(cm: Any) -> None:
+def test_a_parameter_called_cm_is_given_the_manager(cm: ParameterizedDatedCacheManager) -> None:
     @cm.collect(params_list=[[1], [2]])
     def last(a: int, CM: Any) -> Any:  # noqa: N803 - the field's name
         return [a, CM is cm]
@@ -598,8 +596,9 @@ def test_names_that_no_metric_can_have(cm: DatedCacheManager, name: str) -> None
 
 def test_a_generated_name_that_no_metric_can_have(cm: DatedCacheManager) -> None:
     for made in ("x_date", "", 3):
+        make: Any = lambda base_name, params, made=made: made  # noqa: E731
         with pytest.raises((DeclarationError, MetricNameError, TypeError)):
-            cm.collect("f", [[1]], lambda base_name, params, made=made: made)(lambda a: a)  # type: ignore[misc, arg-type, return-value]
+            cm.collect("f", [[1]], make)(lambda a: a)
     assert list(cm) == []
 
 
@@ -671,7 +670,7 @@ def test_two_partials_under_one_name(either: DatedCacheManager) -> None:
 def test_a_collected_name_that_set_functions_dict_gave(either: DatedCacheManager) -> None:
     either.set_functions_dict({"metric": lambda: 1})
     with pytest.raises(NameClashError, match="'metric'"):
-        either.collect("metric")(poly if hasattr(either, "nothing") else lambda: 2)
+        either.collect("metric")(lambda: 2)
     assert either["metric"] == 1
     assert not hasattr(either, "metric")
 
@@ -683,7 +682,7 @@ def test_something_callable_without_a_name(either: DatedCacheManager) -> None:
     assert either["metric_2"] == 12
     assert decorated(cache=True) == 12
     with pytest.raises(TypeError, match="cache=True"):
-        decorated(use_stored=False)  # type: ignore[call-overload]
+        decorated(use_stored=False)
 
 
 # --- declared again --------------------------------------------------------------------------------------
@@ -697,7 +696,7 @@ def test_the_same_function_declared_again_replaces_the_old_one(either: DatedCach
 
     cell(1)
     assert either.metric() == 1
-    either.storage_interface.delete("metric")  # type: ignore[attr-defined]
+    either.storage_interface.delete("metric")
     cell(2)
     assert "metric" not in either.cache, "its values leave memory"
     assert either.metric() == 2
@@ -705,7 +704,7 @@ def test_the_same_function_declared_again_replaces_the_old_one(either: DatedCach
     assert list(either) == ["metric"]
 
 
-def test_rows_that_a_new_declaration_lacks_are_gone(cm: Any) -> None:
+def test_rows_that_a_new_declaration_lacks_are_gone(cm: ParameterizedDatedCacheManager) -> None:
     def cell(rows: Any) -> None:
         @cm.collect(params_list=rows)
         def metric(a: int) -> int:
@@ -721,7 +720,7 @@ def test_rows_that_a_new_declaration_lacks_are_gone(cm: Any) -> None:
     assert cm["metric_1"] == 1, "what is stored stays"
 
 
-def test_a_refused_new_declaration_leaves_the_old_one(cm: Any) -> None:
+def test_a_refused_new_declaration_leaves_the_old_one(cm: ParameterizedDatedCacheManager) -> None:
     def cell(rows: Any) -> None:
         @cm.collect(params_list=rows)
         def metric(a: int) -> int:
@@ -905,7 +904,7 @@ def test_ctrl_c_ends_get_all(cm: Any) -> None:
     cm.collect("f", params_list=[0, 1, 2])(function)
     with pytest.raises(KeyboardInterrupt):
         cm.f.get_all()
-    assert len(function.calls) == 2  # type: ignore[attr-defined]
+    assert len(function.calls) == 2
     assert list(cm.cache) == ["f_0"]
 
 
@@ -1014,9 +1013,9 @@ def test_an_input_that_follows_an_ignored_argument(cm: Any) -> None:
     assert cm.down(1, 1) == 1
 
 
-def test_a_metric_that_waits_for_its_function(cm: Any) -> None:
+def test_a_metric_that_waits_for_its_function(cm: ParameterizedDatedCacheManager) -> None:
     cm.declare(Metric(base_name="later", params_list=[[1], [2]]))
-    assert cm.waiting == ("later",)
+    assert list(cm.waiting) == ["later"]
     with pytest.raises(AttributeError, match=r"'later' is declared without a function.*@CM.collect"):
         _ = cm.later
 
@@ -1024,7 +1023,7 @@ def test_a_metric_that_waits_for_its_function(cm: Any) -> None:
     def later(a: int) -> int:
         return 10 * a
 
-    assert cm.waiting == ()
+    assert list(cm.waiting) == []
     assert cm.later.get_all() == [10, 20]
     assert later(7) == 70
     assert list(cm) == ["later_1", "later_2"]
@@ -1045,7 +1044,7 @@ def test_a_waiting_metric_that_does_not_fit_its_function(cm: Any) -> None:
     with pytest.raises(TypeError, match="later"):
         cm.collect("later")(poly)
     assert list(cm) == []
-    assert cm.waiting == ("later",)
+    assert list(cm.waiting) == ["later"]
 
 
 def test_the_nouns_are_inert() -> None:

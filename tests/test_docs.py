@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from smm.config import json_schema
 from tests.pages import CHECKED, ROOT, Block, blocks
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -44,6 +46,22 @@ def test_every_block_has_a_language_we_know(page: Path) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
         assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_configuration_page_has_every_key_and_its_description() -> None:
+    spec = importlib.util.spec_from_file_location("schema_page", ROOT / "docs" / "schema_page.py")
+    assert spec is not None
+    assert spec.loader is not None
+    schema_page = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(schema_page)
+    schema = json_schema()
+    page = schema_page.render(schema)
+    tables = [schema, schema["definitions"]["metric"], *schema["definitions"]["storage"]["anyOf"]]
+    for table in tables:
+        for key, value in table["properties"].items():
+            assert re.search(
+                rf"^\| `{key}` \| .*{re.escape(value['description'])} \|$", page, re.MULTILINE
+            ), key
 
 
 def commands_under(heading: str) -> list[Block]:

@@ -41,7 +41,7 @@ def test_every_example_is_in_the_readme() -> None:
 
 def test_decorated_functions_meet_their_rows(decorated: Path) -> None:
     def run() -> list[str]:
-        outcomes = json.loads(python("-m", "smm", "run", "--json", "logistic:CM", cwd=decorated))["outcomes"]
+        outcomes = json.loads(python("-m", "smm", "run", "--json", "logistic:CM", cwd=decorated))["metrics"]
         return [outcome["status"] for outcome in outcomes]
 
     assert run() == ["computed"] * 99

@@ -59,6 +59,19 @@ def waits_for(flight_of: str) -> None:
     raise AssertionError(f"nobody waits for {flight_of}")
 
 
+class Lock:
+    """Stands for a folder lock."""
+
+    released = 0
+    held_by_parent = True
+
+    def release(self) -> None:
+        self.released += 1
+
+    def is_held(self) -> bool:
+        return self.held_by_parent
+
+
 # --- alone ----------------------------------------------------------------------------------------------
 
 
@@ -98,8 +111,12 @@ def test_nothing_of_a_failed_flight_is_kept_alive() -> None:
     def fail() -> None:
         big = Big()
         gone.append(weakref.ref(big))
-        with enter(key("a"), "a"):
-            raise ZeroDivisionError
+        with enter(key("a"), "a") as flight:
+            try:
+                raise ZeroDivisionError
+            except ZeroDivisionError as error:
+                flight.failure = error
+                raise
 
     gc.disable()  # no cycle either: a big array would stay until the collector comes
     try:
@@ -111,12 +128,6 @@ def test_nothing_of_a_failed_flight_is_kept_alive() -> None:
 
 
 def test_a_lock_is_given_back_at_the_end_at_the_latest() -> None:
-    class Lock:
-        released = 0
-
-        def release(self) -> None:
-            self.released += 1
-
     lock = Lock()
     with enter(key("a"), "a") as flight:
         flight.lock = lock
@@ -126,7 +137,7 @@ def test_a_lock_is_given_back_at_the_end_at_the_latest() -> None:
 # --- among threads --------------------------------------------------------------------------------------
 
 
-def test_threads_take_turns_and_learn_how_it_ended(pool: ThreadPoolExecutor) -> None:
+def test_threads_take_turns(pool: ThreadPoolExecutor) -> None:
     began, finish = Signal(), Signal()
 
     def lead() -> None:
@@ -134,7 +145,7 @@ def test_threads_take_turns_and_learn_how_it_ended(pool: ThreadPoolExecutor) -> 
             began.set()
             finish.await_()
 
-    def follow() -> _flights.Outcome | None:
+    def follow() -> BaseException | None:
         with enter(key("a"), "a") as flight:
             return flight.previous
 
@@ -145,7 +156,7 @@ def test_threads_take_turns_and_learn_how_it_ended(pool: ThreadPoolExecutor) -> 
     assert not follower.done()
     finish.set()
     leader.result(PATIENCE)
-    assert follower.result(PATIENCE) == _flights.Outcome(error=None)
+    assert follower.result(PATIENCE) is None
 
 
 def test_all_who_waited_get_the_same_failure(pool: ThreadPoolExecutor) -> None:
@@ -153,15 +164,16 @@ def test_all_who_waited_get_the_same_failure(pool: ThreadPoolExecutor) -> None:
     error = ZeroDivisionError("once")
 
     def lead() -> None:
-        with enter(key("a"), "a"):
+        with enter(key("a"), "a") as flight:
             began.set()
             finish.await_()
+            flight.failure = error
             raise error
 
     def follow() -> None:
         with enter(key("a"), "a") as flight:
-            if flight.previous is not None and flight.previous.error is not None:
-                raise flight.previous.error
+            if flight.previous is not None:
+                raise flight.previous
 
     leader = pool.submit(lead)
     began.await_()
@@ -283,11 +295,15 @@ def read_in_turn(
         if not names:
             return
         with enter(key(names[0]), names[0]) as flight:
-            if flight.previous is not None and flight.previous.error is not None:
-                raise flight.previous.error
+            if flight.previous is not None:
+                raise flight.previous
             if flight.parent is None:
                 barrier.wait()
-            down(names[1:])
+            try:
+                down(names[1:])
+            except CircularMetricError as error:
+                flight.failure = error
+                raise
 
     return {name: pool.submit(down, names) for name, names in chains.items()}
 
@@ -482,11 +498,17 @@ def test_a_forked_child_keeps_the_flights_it_is_in_and_no_other() -> None:
             assert flight.previous is None
         with pytest.raises(CircularMetricError, match="a -> b -> a"), enter(key("a"), "a"):
             pass
+        # As the worker of a pool that outlives the metric it was made in:
+        lock.held_by_parent = False
+        with enter(key("a"), "a") as flight:
+            assert flight.parent is None
 
     thread = threading.Thread(target=elsewhere)
     thread.start()
     began.await_()
-    with enter(key("a"), "a"), enter(key("b"), "b"):
+    lock = Lock()
+    with enter(key("a"), "a") as outer, enter(key("b"), "b") as inner:
+        outer.lock = inner.lock = lock
         status = in_child(check)
     finish.set()
     thread.join(PATIENCE)

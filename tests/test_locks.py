@@ -5,6 +5,7 @@ import fcntl
 import os
 import select
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -23,7 +24,7 @@ import pytest
 from smm import _locks
 from smm._flights import enter
 from smm._locks import folder_lock
-from smm.errors import SmmWarning
+from smm.errors import CircularMetricError, SmmWarning
 
 PATIENCE = 30.0
 """Seconds after which a test that would hang fails instead."""
@@ -83,6 +84,14 @@ class Other:
     def release(self) -> str:
         self.say("release")
         return self.hear()
+
+    def stop(self) -> None:
+        """Keep it from looking around: what it has and announced stays."""
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)
+
+    def go_on(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         self.process.kill()
@@ -219,13 +228,22 @@ def test_a_flight_that_has_a_lock_does_not_wait_for_itself(folder: Path) -> None
         assert flight.lock is had
 
 
+def test_a_few_idle_descriptors_stay_open(tmp_path: Path) -> None:
+    folders = [tmp_path / str(i) for i in range(_locks._IDLE_FILES)]
+    for folder in folders:
+        with folder_lock(folder, "a", waiting=silence):
+            pass
+    open_files = {file.path for file in _locks._files.values()}
+    assert open_files >= {str(lock_file(folder)) for folder in folders}
+
+
 def test_only_so_many_descriptors_stay_open(tmp_path: Path) -> None:
     folders = [tmp_path / str(i) for i in range(60)]
     with folder_lock(folders[0], "a", waiting=silence):
         for folder in folders[1:]:
             with folder_lock(folder, "a", waiting=silence):
                 pass
-        assert len(_locks._files) <= _locks._IDLE_FILES + 1
+        assert len(_locks._files) <= _locks._IDLE_FILES + 2  # the held one, and the last while it was
         assert _locks._identity(lock_file(folders[0]).stat()) in _locks._files
     open_files = [file for file in _locks._files.values() if str(tmp_path) in file.path]
     assert all(os.fstat(number) for file in open_files for number in file.descriptors)
@@ -348,7 +366,7 @@ def test_a_lock_lost_to_a_closed_descriptor_costs_only_work(folder: Path, other:
     # The release took nothing from the new holder.
     assert (
         _locks._files[_locks._identity(lock_file(folder).stat())].holder(
-            folder_lock(folder, "a", waiting=silence)._offset
+            folder_lock(folder, "a", waiting=silence).offset
         )
         == other.pid
     )
@@ -376,10 +394,10 @@ def test_a_descriptor_closed_by_a_stranger_is_replaced(folder: Path, other: Othe
 # --- fork -----------------------------------------------------------------------------------------------
 
 
-def in_child(check: Callable[[], None]) -> int:
-    """The exit status of a forked child that runs `check`."""
+def fork(check: Callable[[], None]) -> int:
+    """The id of a forked child that runs `check`."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads is what this is about
         pid = os.fork()
     if pid == 0:
         status = 1
@@ -388,6 +406,11 @@ def in_child(check: Callable[[], None]) -> int:
             status = 0
         finally:
             os._exit(status)
+    return pid
+
+
+def ended(pid: int) -> int:
+    """The exit status of a child."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
@@ -401,7 +424,7 @@ def test_a_forked_child_holds_nothing_and_takes_nothing_away(folder: Path, other
         lock.release()
 
     with lock:
-        assert in_child(check) == 0
+        assert ended(fork(check)) == 0
         assert other.take(folder, "a") == f"Wait for a: process {os.getpid()} is working on it"
     assert other.hear() == "has a"
 
@@ -430,7 +453,7 @@ def test_a_forked_child_waits_for_its_parent(folder: Path) -> None:
 
     thread = threading.Thread(target=release_when_waited_for)
     thread.start()
-    assert in_child(check) == 0
+    assert ended(fork(check)) == 0
     thread.join(PATIENCE)
     assert released.is_set()
     os.close(reading)
@@ -445,8 +468,33 @@ def test_a_forked_child_sees_a_circle_through_its_parent(folder: Path, other: Ot
     assert other.take(folder, "b") == "has b"
     with enter(("s", "a"), "a") as flight, folder_lock(folder, "a", waiting=silence, flight=flight):
         assert other.take(folder, "a").startswith("Wait for a")
-        assert in_child(check) == 0
+        other.stop()
+        assert ended(fork(check)) == 0
+        other.go_on()
     assert other.hear() == "has a"
+
+
+def test_a_forked_child_cannot_ask_for_what_its_parent_is_computing(folder: Path) -> None:
+    def check() -> None:
+        os.close(writing)
+        with pytest.raises(CircularMetricError, match="a -> a"), enter(("s", "a"), "a"):
+            pass
+        os.write(answering, b".")
+        assert os.read(reading, 1) == b""
+        # The parent's flight has ended; this process may go on, like the worker of a pool made in a metric.
+        with enter(("s", "a"), "a") as flight, folder_lock(folder, "a", waiting=silence, flight=flight):
+            assert flight.parent is None
+            assert flight.lock is not None
+
+    reading, writing = os.pipe()
+    asking, answering = os.pipe()
+    with enter(("s", "a"), "a") as flight, folder_lock(folder, "a", waiting=silence, flight=flight):
+        child = fork(check)
+        assert os.read(asking, 1) == b"."
+    os.close(writing)
+    assert ended(child) == 0
+    for number in (reading, asking, answering):
+        os.close(number)
 
 
 # --- mutual waiting -------------------------------------------------------------------------------------
@@ -457,10 +505,12 @@ def test_two_processes_that_wait_for_each_other(folder: Path, others: Callable[[
     assert one.take(folder, "a") == "has a"
     assert two.take(folder, "b") == "has b"
     assert one.take(folder, "b") == f"Wait for b: process {two.pid} is working on it"
+    one.stop()
     assert two.take(folder, "a") == "goes without a"
     assert two.take(folder, "b") == "b -> a -> b"  # now one process has the whole circle in sight
     assert two.release() == "released a"
     assert two.release() == "released b"
+    one.go_on()
     assert one.hear() == "has b"
 
 
@@ -470,6 +520,8 @@ def test_three_processes_that_wait_for_each_other(folder: Path, others: Callable
         assert process.take(folder, name) == f"has {name}"
     assert processes[0].take(folder, "b") == f"Wait for b: process {processes[1].pid} is working on it"
     assert processes[1].take(folder, "c") == f"Wait for c: process {processes[2].pid} is working on it"
+    processes[0].stop()
+    processes[1].stop()
     assert processes[2].take(folder, "a") == "goes without a"
 
 
@@ -478,6 +530,7 @@ def test_mutual_waiting_over_two_folders(folder: Path, tmp_path: Path, others: C
     assert one.take(folder, "a") == "has a"
     assert two.take(tmp_path / "more", "b") == "has b"
     assert one.take(tmp_path / "more", "b").startswith("Wait for b")
+    one.stop()
     assert two.take(folder, "a") == "goes without a"
 
 
@@ -518,32 +571,30 @@ def test_threads_of_two_processes_that_only_seem_to_wait_for_each_other(folder: 
 
 @pytest.mark.usefixtures("impatient")
 def test_a_circle_that_passes_through_two_threads_of_a_process(folder: Path, other: Other) -> None:
-    has_c, waits = threading.Event(), threading.Event()
+    has_a, waits = threading.Event(), threading.Event()
 
     def c_reads_b() -> None:
-        with enter(("s", "c"), "c") as outer, folder_lock(folder, "c", waiting=silence, flight=outer):
-            has_c.set()
-            with (
-                enter(("s", "b"), "b") as flight,
-                folder_lock(folder, "b", waiting=lambda _: waits.set(), flight=flight),
-            ):
-                pass
-
-    def a_reads_c() -> None:
         with (
-            enter(("s", "a"), "a") as flight,
-            folder_lock(folder, "a", waiting=silence, flight=flight),
-            enter(("s", "c"), "c"),
+            enter(("s", "c"), "c") as outer,
+            folder_lock(folder, "c", waiting=silence, flight=outer),
+            enter(("s", "b"), "b") as inner,
+            folder_lock(folder, "b", waiting=lambda _: waits.set(), flight=inner),
         ):
             pass
+
+    def a_reads_c() -> None:
+        with enter(("s", "a"), "a") as flight, folder_lock(folder, "a", waiting=silence, flight=flight):
+            has_a.set()
+            with enter(("s", "c"), "c"):
+                pass
 
     assert other.take(folder, "b") == "has b"
     with ThreadPoolExecutor(2) as pool:
         futures = [pool.submit(c_reads_b)]
-        assert has_c.wait(PATIENCE)
         assert waits.wait(PATIENCE)
         futures.append(pool.submit(a_reads_c))
-        # Either process may see the circle first, as the wait for `c` began after both had looked for one.
+        assert has_a.wait(PATIENCE)
+        # Either process may see the circle first.
         answer = other.take(folder, "a")
         if answer.startswith("Wait"):
             answer = other.hear()

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 
 from smm import ParameterizedDatedCacheManager, Record, StorageInterface
 from smm.errors import MetricNotStoredError, StorageAbilityError, UnknownMetricError
-from tests.stores import MAKERS, DictStorage
+from tests.stores import MAKERS
 
 NAMES = st.sampled_from(["manual", "row_1", "row_2", "top"])
 
@@ -74,9 +74,8 @@ class Managers(RuleBasedStateMachine):
 
     @rule(target=managers, own_storage=st.booleans())
     def open(self, own_storage: bool) -> Kept:
-        on_disk = not isinstance(self.shared, DictStorage) and (self.folder / "anything").parent.exists()
-        fresh = own_storage and on_disk and hasattr(self.shared, "metrics_dir")
-        storage = type(self).make(self.folder) if fresh else self.shared
+        in_folder = hasattr(self.shared, "metrics_dir")
+        storage = type(self).make(self.folder) if own_storage and in_folder else self.shared
         cm = ParameterizedDatedCacheManager(storage, verbose=False)
         cm.set_functions_dict({"manual": lambda: self.computes("manual")})
 
@@ -217,8 +216,9 @@ class Managers(RuleBasedStateMachine):
                 kept.manager.delete(name)
         elif name in self.stored or name in kept.memory:
             kept.manager.delete(name)
-            for known in (self.stored, self.dates, kept.memory):
-                known.pop(name, None)  # type: ignore[attr-defined]
+            self.stored.pop(name, None)
+            self.dates.pop(name, None)
+            kept.memory.pop(name, None)
         else:
             with pytest.raises(MetricNotStoredError):
                 kept.manager.delete(name)

@@ -128,7 +128,7 @@ def test_collect_with_params(tmp_path: Path, dynamic: bool) -> None:
     def sample(x: int, y: int) -> Any:
         return A * x + y
 
-    assert cm.parameterized_metrics[0].__name__ == "sample"  # type: ignore[attr-defined]
+    assert cm.parameterized_metrics[0].__name__ == "sample"
     assert "sample_2_3" in cm.functions_dict
     assert "sample_4_5" in cm.functions_dict
     assert "sample" not in cm.functions_dict

@@ -56,7 +56,7 @@ def test_mistakes_that_a_type_checker_sees() -> None:
         lambda: bare(1, use_stored=False),  # type: ignore[call-overload]
         lambda: CM.collect(3),  # type: ignore[call-overload]
         lambda: CM.collect(params=[[1]]),  # type: ignore[call-overload]
-        lambda: smm.DatedCacheManager(STORAGE, False),  # type: ignore[misc]
+        lambda: smm.DatedCacheManager(STORAGE, False),  # type: ignore[call-arg]
         lambda: smm.DatedCacheManager(object()),  # type: ignore[arg-type]
         lambda: smm.DatedCacheManager(STORAGE, dynamic_metric_creation=True),  # type: ignore[call-arg]
     ]

@@ -173,14 +173,11 @@ def trend(degree: int, start: int, years: int, *, monthly: Result, cycle: Result
     effective = co2.size * (1 - r) / (1 + r) if r > 0 else float(co2.size)
     if effective <= degree + 1:
         raise ValueError(f"{effective:.1f} effective months are too few for degree {degree}; take more years")
-    variance = residual @ residual / (effective - degree - 1)
-    # Growth is linear in the coefficients: the curve's change from the first month to the last, per year.
-    functional = (design[-1] - design[0]) / (year[-1] - year[0])
+    variance = float(residual @ residual) / (effective - degree - 1)
+    functional = _growth(year, design)
     return {
         "growth_ppm_per_year": float(functional @ beta),
-        "standard_error": float(
-            np.sqrt(variance * (functional @ np.linalg.solve(design.T @ design, functional)))
-        ),
+        "standard_error": _standard_error(design, functional, variance),
         "year": year,
         "fit_ppm": design @ beta,
         "residual_ppm": float(residual.std()),
@@ -214,15 +211,13 @@ def growth_rate(seed: int, block_weeks: int, degree: int = 3, *, series: Result)
         `growth_by_year`: the curve's slope then; `growth_by_year_interval`, shape (years, 2); and `seed`,
         `block_weeks`, `degree` as given.
     """
-    seen = ~np.isnan(series["co2_ppm"])
-    year, co2 = series["year"][seen], series["co2_ppm"][seen]
+    year, co2 = _without_gaps(series)
     design = _polynomial(year, degree)
     midyear = np.arange(np.ceil(year[0]), np.floor(year[-1])) + 0.5
     slopes = _polynomial_slope(year, degree, at=midyear)
-    span = year[-1] - year[0]
-    ends = _polynomial_slope(year, degree, at=year[[0, -1]])
+    first, last = _polynomial_slope(year, degree, at=year[[0, -1]])
     # Every result is linear in the coefficients, and these are linear in the data: one row for each result.
-    functionals = np.vstack([(design[-1] - design[0]) / span, (ends[1] - ends[0]) / span, slopes])
+    functionals = np.vstack([_growth(year, design), (last - first) / (year[-1] - year[0]), slopes])
     fit = np.linalg.pinv(design)
     beta = fit @ co2
     estimate = functionals @ beta
@@ -245,7 +240,7 @@ def growth_rate(seed: int, block_weeks: int, degree: int = 3, *, series: Result)
     }
 
 
-def compare_block_lengths(degree: int = 3, *, CM: Any) -> Result:  # noqa: N803 - smm's name for the manager
+def compare_block_lengths(degree: int = 3, *, series: Result, CM: Any) -> Result:  # noqa: N803 - smm's name
     """How the standard error of the growth rate depends on the length of the blocks, over all seeds.
 
     Short blocks cut the dependence between weeks and promise too much. With longer ones the error grows until
@@ -253,12 +248,18 @@ def compare_block_lengths(degree: int = 3, *, CM: Any) -> Result:  # noqa: N803 
 
     Args:
         degree: of the polynomial, one that `growth_rate` is declared with.
+        series: what `deseasonalise` returns.
         CM: the manager, whose rows of `growth_rate` are read.
 
     Returns:
         `block_weeks`: the lengths, ascending; `standard_error`: mean over the seeds, ppm per year;
-        `spread_over_seeds`: their standard deviation, which more resamples make smaller; `seeds`: how many.
+        `spread_over_seeds`: their standard deviation, which more resamples make smaller; `seeds`: how many;
+        `standard_error_if_independent`: what least squares would say if each week told something new.
     """
+    year, co2 = _without_gaps(series)
+    design = _polynomial(year, degree)
+    residual = co2 - design @ np.linalg.lstsq(design, co2)[0]
+    variance = float(residual @ residual) / (co2.size - degree - 1)
     results = [result for result in CM.growth_rate.get_all() if result["degree"] == degree]
     weeks = np.array([result["block_weeks"] for result in results])
     error = np.array([result["standard_error"] for result in results])
@@ -268,6 +269,7 @@ def compare_block_lengths(degree: int = 3, *, CM: Any) -> Result:  # noqa: N803 
         "standard_error": np.array([error[weeks == length].mean() for length in lengths]),
         "spread_over_seeds": np.array([error[weeks == length].std() for length in lengths]),
         "seeds": np.array([np.count_nonzero(weeks == length) for length in lengths]),
+        "standard_error_if_independent": _standard_error(design, _growth(year, design), variance),
     }
 
 
@@ -282,15 +284,33 @@ def _resampled_blocks(residual: Floats, block: int, rng: np.random.Generator) ->
         yield block_at[starts].reshape(len(starts), -1)[:, :n]
 
 
-# --- the bases ------------------------------------------------------------------------------------------
+# --- least squares --------------------------------------------------------------------------------------
 
 
 def _within(series: Result, start: int, years: int) -> tuple[Floats, Floats]:
     """`year` and `co2_ppm` of a series in these calendar years, without gaps."""
-    inside = (series["year"] >= start) & (series["year"] < start + years) & ~np.isnan(series["co2_ppm"])
+    year, co2 = _without_gaps(series)
+    inside = (year >= start) & (year < start + years)
     if not inside.any():
         raise ValueError(f"there are no data from {start} to {start + years - 1}")
-    return series["year"][inside], series["co2_ppm"][inside]
+    return year[inside], co2[inside]
+
+
+def _without_gaps(series: Result) -> tuple[Floats, Floats]:
+    """`year` and `co2_ppm` of a series where there are data."""
+    seen = ~np.isnan(series["co2_ppm"])
+    return series["year"][seen], series["co2_ppm"][seen]
+
+
+def _growth(year: Floats, design: Floats) -> Floats:
+    """The functional of a polynomial's coefficients that is its change from first to last time, per year."""
+    functional: Floats = (design[-1] - design[0]) / (year[-1] - year[0])
+    return functional
+
+
+def _standard_error(design: Floats, functional: Floats, variance: float) -> float:
+    """Of a functional of least-squares coefficients, for residuals of this variance."""
+    return float(np.sqrt(variance * (functional @ np.linalg.solve(design.T @ design, functional))))
 
 
 def _unit(year: Floats, at: Floats) -> Floats:

@@ -1,0 +1,223 @@
+"""What a metric's function takes, seen as its calls and rows see it: without inputs and manager."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import attrs
+
+from smm.errors import DeclarationError, closest
+from smm.metric import Function
+
+MANAGER = "CM"
+"""The parameter by which a function asks for its manager."""
+
+OF_THE_CALL = ("cache", "use_stored")
+"""Keywords that a collected metric keeps for itself."""
+
+Parameters: TypeAlias = Mapping[str, inspect.Parameter]
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Signature:
+    """The arguments that calls of a metric may bring."""
+
+    base_name: str
+    positional: Sequence[inspect.Parameter]
+    """Those that may be given by position."""
+    keyword_only: Sequence[inspect.Parameter]
+    rest: str | None
+    """Name of the parameter like `*args`, if there is one."""
+    options: str | None
+    """Name of the parameter like `**kwargs`, if there is one."""
+    filled: frozenset[str]
+    """Inputs, and the manager if it is asked for: no call may bring them."""
+    before_filled: int
+    """So many of `positional` stand before the first filled argument; the others are passed by name."""
+
+    @property
+    def takes_manager(self) -> bool:
+        """Whether the function has a parameter called `CM`."""
+        return MANAGER in self.filled
+
+    def check_fit(self, count: int, keywords: Iterable[str]) -> None:
+        """Refuse a call of so many positional arguments and these keywords as Python would.
+
+        Raises:
+            TypeError: it does not fit; the message is Python's, of the metric.
+        """
+        keywords = tuple(keywords)
+        for keyword in keywords:
+            self._check_keyword(keyword, count)
+        if count > len(self.positional) and self.rest is None:
+            raise self._misfit(f"takes {self._how_many()} but {_counted(count, 'was', 'were')} given")
+        missing = [
+            each.name
+            for each in self.positional[count:]
+            if each.default is each.empty and (each.kind is each.POSITIONAL_ONLY or each.name not in keywords)
+        ]
+        if missing:
+            raise self._missing(missing, "positional")
+        missing = [
+            each.name
+            for each in self.keyword_only
+            if each.default is each.empty and each.name not in keywords
+        ]
+        if missing:
+            raise self._missing(missing, "keyword-only")
+
+    def _check_keyword(self, keyword: str, count: int) -> None:
+        if type(keyword) is not str:
+            raise self._misfit(f"takes argument names, not {keyword!r}")
+        if keyword in self.filled:
+            source = "the manager" if keyword == MANAGER else "another metric"
+            raise self._misfit(f"gets its argument {keyword!r} from {source}; leave it out")
+        names = [each.name for each in self.positional if each.kind is not each.POSITIONAL_ONLY]
+        if keyword in names:
+            if keyword in [each.name for each in self.positional[:count]]:
+                raise self._misfit(f"got multiple values for argument {keyword!r}")
+            return
+        if self.options is not None or keyword in [each.name for each in self.keyword_only]:
+            return
+        if keyword in [each.name for each in self.positional]:
+            raise self._misfit(f"got some positional-only arguments passed as keyword arguments: {keyword!r}")
+        hint = closest(keyword, names + [each.name for each in self.keyword_only])
+        raise self._misfit(f"got an unexpected keyword argument {keyword!r}{hint}")
+
+    def _how_many(self) -> str:
+        most = len(self.positional)
+        least = sum(each.default is each.empty for each in self.positional)
+        text = f"{most}" if least == most else f"from {least} to {most}"
+        return f"{text} positional argument{'' if most == 1 else 's'}"
+
+    def _missing(self, names: Sequence[str], kind: str) -> TypeError:
+        quoted = [repr(name) for name in names]
+        listed = " and ".join(quoted) if len(names) < 3 else f"{', '.join(quoted[:-1])}, and {quoted[-1]}"
+        plural = "" if len(names) == 1 else "s"
+        return self._misfit(f"missing {len(names)} required {kind} argument{plural}: {listed}")
+
+    def _misfit(self, what: str) -> TypeError:
+        return TypeError(f"{self.base_name}() {what}")
+
+
+def read_signature(
+    base_name: str, function: Function, ignore: frozenset[str], inputs: frozenset[str]
+) -> Signature:
+    """The signature of a metric's function, checked against what its declaration says of it.
+
+    A callable whose arguments Python does not tell (some builtins) takes any by position and none by name.
+
+    Raises:
+        DeclarationError: `function` cannot be a metric's, or `ignore` or `inputs` do not fit it.
+    """
+    _check_function(base_name, function)
+    parameters = _parameters(function)
+    _check_names(base_name, parameters)
+    for name in inputs:
+        _check_input(base_name, parameters, name)
+    filled = inputs | ({MANAGER} & parameters.keys())
+    _check_ignore(base_name, parameters, filled, ignore)
+    given = [each for each in parameters.values() if each.name not in filled]
+    before = itertools.takewhile(
+        lambda each: each.kind in _POSITIONAL and each.name not in filled, parameters.values()
+    )
+    return Signature(
+        base_name=base_name,
+        positional=[each for each in given if each.kind in _POSITIONAL],
+        keyword_only=[each for each in given if each.kind is each.KEYWORD_ONLY],
+        rest=next((each.name for each in given if each.kind is each.VAR_POSITIONAL), None),
+        options=next((each.name for each in given if each.kind is each.VAR_KEYWORD), None),
+        filled=filled,
+        before_filled=sum(1 for _ in before),
+    )
+
+
+def _check_function(base_name: str, function: Any) -> None:
+    if not callable(function):
+        raise DeclarationError(base_name=base_name, reason=f"{function!r} is no function")
+    for called in (function, type(function).__call__):
+        if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
+            raise DeclarationError(
+                base_name=base_name,
+                reason="its function is async; declare a plain one that runs it with asyncio.run(...)",
+            )
+        if inspect.isgeneratorfunction(called):
+            raise DeclarationError(
+                base_name=base_name,
+                reason="its function is a generator, which can be read only once; return a list instead",
+            )
+
+
+def _parameters(function: Function) -> Parameters:
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {"args": inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)}
+
+
+def _check_names(base_name: str, parameters: Parameters) -> None:
+    for name in OF_THE_CALL:
+        if name in parameters:
+            raise DeclarationError(
+                base_name=base_name,
+                reason=f"{name!r} is a keyword of every collected metric; rename that argument",
+            )
+    manager = parameters.get(MANAGER)
+    if manager is None or manager.kind is manager.KEYWORD_ONLY:
+        return
+    after = itertools.islice(parameters.values(), list(parameters).index(MANAGER) + 1, None)
+    if manager.kind is not manager.POSITIONAL_OR_KEYWORD or any(
+        each.kind in (*_POSITIONAL, each.VAR_POSITIONAL) for each in after
+    ):
+        raise DeclarationError(
+            base_name=base_name,
+            reason=f"{MANAGER} is not its last argument; make it the last one, or a keyword-only one",
+        )
+
+
+def _check_input(base_name: str, parameters: Parameters, name: str) -> None:
+    parameter = parameters.get(name)
+    if name == MANAGER:
+        reason = f"{MANAGER} is always the manager; rename that input"
+    elif parameter is None:
+        if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+            return
+        reason = f"it has an input {name!r}, which is no argument of its function ({_listed(parameters)})"
+        reason += closest(name, parameters)
+    elif parameter.kind is parameter.KEYWORD_ONLY:
+        return
+    elif parameter.kind is not parameter.POSITIONAL_OR_KEYWORD:
+        reason = f"its input {name!r} cannot be passed by name; make it a plain argument"
+    elif any(each.kind is each.VAR_POSITIONAL for each in parameters.values()):
+        reason = f"its input {name!r} stands before *args; make it keyword-only"
+    else:
+        return
+    raise DeclarationError(base_name=base_name, reason=reason)
+
+
+def _check_ignore(
+    base_name: str, parameters: Parameters, filled: frozenset[str], ignore: frozenset[str]
+) -> None:
+    open_ended = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    for name in sorted(ignore):
+        if name in filled:
+            reason = f"ignore names {name!r}, which is no part of a call anyway; leave it out"
+        elif name not in parameters and not open_ended:
+            reason = f"ignore names {name!r}, which is no argument of its function ({_listed(parameters)})"
+            reason += closest(name, parameters)
+        else:
+            continue
+        raise DeclarationError(base_name=base_name, reason=reason)
+
+
+def _listed(parameters: Parameters) -> str:
+    return ", ".join(parameters) or "it takes none"
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"

@@ -1,0 +1,458 @@
+"""Whatever happens in the middle of a save, a name holds the whole old data or the whole new data.
+
+Exceptions, Ctrl-C, full disks, folders that cannot be written, and processes killed at any moment.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from smm import _files
+from smm.errors import UnstorableError
+from smm.metric import Record, Stamp
+from smm.storage import (
+    FileBasedStorageInterface,
+    JsonStorageInterface,
+    NpyStorageInterface,
+    NpzStorageInterface,
+)
+from smm.testing import files_below
+from tests.stores import PickleFiles
+
+KINDS: dict[str, Callable[[Path], FileBasedStorageInterface]] = {
+    "json": JsonStorageInterface,
+    "npy": NpyStorageInterface,
+    "npz": NpzStorageInterface,
+    "npz compressed": lambda place: NpzStorageInterface(place, compress=True),
+    "subclass": PickleFiles,
+}
+OLD, NEW = [1.0, 2.0], [3.0] * 40_000
+RECORD = '{"smm_record": 1, "date": "2026-01-31T12:00:00.000001+00:00"}'
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def storage(kind: str, tmp_path: Path) -> FileBasedStorageInterface:
+    """With a stored pair `x` in it."""
+    made = KINDS[kind](tmp_path / "results")
+    made.save("x", OLD)
+    made.write_record("x", RECORD)
+    return made
+
+
+def leftovers(storage: FileBasedStorageInterface) -> list[str]:
+    return os.listdir(storage.metrics_dir / ".smm" / "tmp")
+
+
+def is_old(storage: FileBasedStorageInterface) -> bool:
+    return list(storage.load("x")) == OLD and storage.read_record("x") == RECORD
+
+
+# --- exceptions and Ctrl-C -------------------------------------------------------------------------------
+
+
+class Faults:
+    """Raises in place of one of the calls by which files are changed, and counts them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: BaseException, at: int) -> None:
+        self.calls = 0
+        self._error = error
+        self._at = at
+        for place, name in (
+            (os, "open"),
+            (os, "replace"),
+            (os, "stat"),
+            (os, "mkdir"),
+            (fcntl, "flock"),
+            (_files, "crc32"),
+            (_files, "crc32_of_file"),
+            (io.BufferedWriter, "write"),
+        ):
+            if place is not io.BufferedWriter:
+                monkeypatch.setattr(place, name, self._failing(getattr(place, name)))
+
+    def _failing(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **keywords: Any) -> Any:
+            self.calls += 1
+            if self.calls == self._at:
+                raise self._error
+            return function(*args, **keywords)
+
+        return call
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), RuntimeError("boom")], ids=repr)
+def test_an_exception_at_any_step_leaves_old_or_new(
+    storage: FileBasedStorageInterface, error: BaseException
+) -> None:
+    before = files_below(storage.metrics_dir)
+    at, steps = 0, 1
+    while at < steps:
+        at += 1
+        with pytest.MonkeyPatch.context() as patched:
+            faults = Faults(patched, error, at)
+            try:
+                storage.save("x", NEW)
+            except type(error):
+                pass
+            steps = max(steps, faults.calls)
+        loaded = list(storage.load("x"))
+        assert loaded in (OLD, NEW)
+        assert leftovers(storage) == []
+        if loaded == OLD:
+            assert files_below(storage.metrics_dir) == before
+        storage.save("x", OLD)
+        before = files_below(storage.metrics_dir)
+    assert at > 4, "the faults were not where the work is done"
+
+
+def test_an_exception_in_the_middle_of_a_users_save_leaves_the_old(tmp_path: Path) -> None:
+    class Half(PickleFiles):
+        def _save(self, filepath: Any, data: Any) -> None:
+            Path(filepath).write_bytes(b"half of it")
+            Path(filepath + ".more").write_bytes(b"")
+            raise KeyboardInterrupt
+
+    PickleFiles(tmp_path).save("x", OLD)
+    with pytest.raises(KeyboardInterrupt):
+        Half(tmp_path).save("x", NEW)
+    assert PickleFiles(tmp_path).load("x") == OLD
+    assert all(name.endswith(".more") for name in os.listdir(tmp_path / ".smm" / "tmp"))
+
+
+def test_a_generator_that_fails_late_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    storage = NpzStorageInterface(tmp_path / "results")
+    with pytest.raises(UnstorableError):
+        storage.save("x", [np.zeros(100_000), np.ones(100_000), object()])
+    assert os.listdir(tmp_path) == []
+
+
+# --- a full disk -----------------------------------------------------------------------------------------
+
+
+def run_child(code: str, *args: object, **environment: str) -> str:
+    """Run code in a process of its own, with `args` in `sys.argv`, and give what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, args)],
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **environment},
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+FULL_DISK = """
+    import json, os, resource, sys
+    from tests.test_faults import KINDS, NEW
+    storage = KINDS[sys.argv[1]](sys.argv[2])
+    size = int(sys.argv[3])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    for attempt in (
+        lambda: storage.save("x", NEW[:int(sys.argv[4])]),
+        lambda: storage.write_record("x", "{" + " " * 100_000 + "}"),
+    ):
+        try:
+            attempt()
+        except OSError as error:
+            print(error.errno, *error.__notes__)
+        else:
+            print("saved")
+"""
+
+
+@pytest.mark.parametrize(("limit", "length"), [(1 << 16, 40_000), (5_000, 10_000), (0, 10_000)])
+def test_a_full_disk_leaves_the_old(
+    storage: FileBasedStorageInterface, kind: str, limit: int, length: int
+) -> None:
+    if kind == "npz compressed":
+        limit //= 1000  # forty thousand equal numbers take no room
+    before = files_below(storage.metrics_dir)
+    told = run_child(FULL_DISK, kind, storage.metrics_dir, limit, length).splitlines()
+    assert told == [
+        f"{errno.EFBIG} while storing metric 'x' in {storage.metrics_dir}",
+        f"{errno.EFBIG} while storing the side-car of metric 'x' in {storage.metrics_dir}",
+    ]
+    assert files_below(storage.metrics_dir) == before
+    assert is_old(storage)
+
+
+# --- folders and files without the right to them ---------------------------------------------------------
+
+AS_NOBODY = """
+    import os, sys, warnings
+    from pathlib import Path
+    from tests.test_faults import KINDS, NEW, OLD, is_old
+    storage = KINDS[sys.argv[1]](sys.argv[2])
+    storage.load("x")  # so that everything is imported
+    if os.getuid() == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+"""
+
+
+@pytest.fixture
+def shared(kind: str) -> Iterator[FileBasedStorageInterface]:
+    """In a folder that every user can reach, which pytest's are not."""
+    with tempfile.TemporaryDirectory(prefix="smm-test-") as place:
+        os.chmod(place, 0o755)
+        made = KINDS[kind](Path(place) / "results")
+        made.save("x", OLD)
+        made.write_record("x", RECORD)
+        for folder, _, files in os.walk(made.metrics_dir):
+            os.chmod(folder, 0o555)
+            for file in files:
+                os.chmod(Path(folder) / file, 0o444)
+        yield made
+        for folder, _, _ in os.walk(made.metrics_dir):
+            os.chmod(folder, 0o755)
+
+
+def test_a_read_only_folder_can_be_read_and_says_so_before_a_save(
+    shared: FileBasedStorageInterface, kind: str
+) -> None:
+    told = run_child(
+        AS_NOBODY
+        + """
+    assert is_old(storage) and storage.exists("x") and storage.recorded() == {"x"}
+    for attempt in (
+        lambda: storage.check("y"),
+        lambda: storage.save("x", NEW),
+        lambda: storage.write_record("x", "{}"),
+        lambda: storage.remove_record("x"),
+        lambda: storage.delete("x"),
+        lambda: KINDS[sys.argv[1]](Path(sys.argv[2]) / "deeper").check("y"),
+    ):
+        try:
+            attempt()
+        except PermissionError as error:
+            print(*getattr(error, "__notes__", ["-"]))
+    assert is_old(storage)
+        """,
+        kind,
+        shared.metrics_dir,
+    ).splitlines()
+    assert len(told) == 6
+    assert told[0] == (
+        f"metric 'y' could not be stored in {shared.metrics_dir}; "
+        "make it a folder you can write to, or choose another metrics_dir"
+    )
+    assert is_old(shared)
+
+
+def test_what_may_not_be_read_is_an_error_and_no_damage(shared: FileBasedStorageInterface, kind: str) -> None:
+    for path in shared.metrics_dir.iterdir():
+        if path.is_file():
+            path.chmod(0)
+    told = run_child(
+        AS_NOBODY.replace('storage.load("x")', "import numpy")
+        + """
+    for attempt in (lambda: storage.load("x"), lambda: storage.read_record("x")):
+        try:
+            attempt()
+        except PermissionError as error:
+            print(*error.__notes__)
+    os.getuid() or sys.exit("still root")
+        """,
+        kind,
+        shared.metrics_dir,
+    ).splitlines()
+    data, side_car = f"x{shared.file_ext}", "x_date.json"
+    assert told == [
+        f"while loading metric 'x' from {shared.metrics_dir / data}",
+        f"while loading the side-car of metric 'x' from {shared.metrics_dir / side_car}",
+    ]
+
+
+def test_a_folder_that_may_not_be_searched_is_an_error_and_not_empty(
+    shared: FileBasedStorageInterface, kind: str
+) -> None:
+    code = (
+        AS_NOBODY
+        + """
+    os.getuid() or sys.exit("still root")
+    sys.stdin.readline()
+    for attempt in (lambda: storage.exists("x"), lambda: storage.load("x"), storage.names):
+        try:
+            print(attempt())
+        except PermissionError as error:
+            print("PermissionError", error.filename.startswith(sys.argv[2]))
+        """
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), kind, str(shared.metrics_dir)],
+        cwd=Path(__file__).parents[1],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        shared.metrics_dir.chmod(0)
+        told, _ = child.communicate("\n")
+    shared.metrics_dir.chmod(0o755)
+    assert told.splitlines() == ["PermissionError True"] * 3
+
+
+def test_a_file_in_the_folders_place_is_said_before_anything_is_computed(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "results").write_bytes(b"mine")
+    storage = KINDS[kind](tmp_path / "results")
+    for attempt in (lambda: storage.check("x"), lambda: storage.save("x", OLD)):
+        with pytest.raises(NotADirectoryError) as caught:
+            attempt()
+        assert str(storage.metrics_dir) in "".join(caught.value.__notes__)
+    assert not storage.exists("x")
+    assert (tmp_path / "results").read_bytes() == b"mine"
+
+
+# --- processes killed while they save --------------------------------------------------------------------
+
+# A server forks workers that save in a loop, and kills them: 200 interpreters would take a minute to start.
+KILLING = """
+    import os, random, signal, sys, time
+    from tests.test_faults import LOOPS
+    save = LOOPS[sys.argv[1]]
+    count, seed = int(sys.argv[3]), int(sys.argv[4])
+    chance = random.Random(seed)
+    for number in range(count):
+        reader, writer = os.pipe()
+        worker = os.fork()
+        if not worker:
+            turn = number
+            while True:
+                save(sys.argv[2], turn)
+                turn += 1
+                os.write(writer, b"1") if turn == number + 1 else None
+        os.read(reader, 1)
+        time.sleep(chance.uniform(0, 0.004))  # any moment will do
+        os.kill(worker, signal.SIGKILL)
+        os.waitpid(worker, 0)
+        os.close(reader), os.close(writer)
+"""
+
+DYING = """
+    import os, signal, sys
+    from tests.test_faults import LOOPS
+    save = LOOPS[sys.argv[1]]
+
+    def dying(function, left):
+        def call(*args, **keywords):
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **keywords)
+        return call
+
+    save(sys.argv[2], 0)
+    step, alive = 0, False
+    while not alive:
+        step += 1
+        worker = os.fork()
+        if not worker:
+            left = [step]
+            for name in ("open", "replace", "unlink", "stat", "fstat", "close", "mkdir"):
+                setattr(os, name, dying(getattr(os, name), left))
+            save(sys.argv[2], step)
+            os._exit(0)
+        alive = os.waitpid(worker, 0)[1] == 0
+    print(step)
+"""
+
+
+def value_of(turn: int) -> dict[str, Any]:
+    """Data of which any mixture with another turn's would show."""
+    return {"turn": turn, "data": np.full(1000 + 100 * (turn % 7), float(turn))}
+
+
+def save_pairs(place: str, turn: int) -> None:
+    """Publish a pair as managers do, three names in turn."""
+    storage, name = NpzStorageInterface(place), f"x_{turn % 3}"
+    staged = storage.stage(name, value_of(turn))
+    storage.remove_record(name)
+    staged.publish()
+    record = Record(name=name, date=Record.from_json(name, RECORD).date, data=staged.stamp)
+    storage.write_record(name, record.to_json())
+
+
+def save_by_manager(place: str, turn: int) -> None:
+    """Compute three metrics in turn, whatever is stored."""
+    from smm.manager import DatedCacheManager
+
+    manager = DatedCacheManager(NpzStorageInterface(place), verbose=False)
+    manager.set_functions_dict({f"x_{turn % 3}": lambda: value_of(turn)})
+    manager.get(f"x_{turn % 3}", use_stored=False)
+
+
+LOOPS: dict[str, Callable[[str, int], None]] = {"storage": save_pairs, "manager": save_by_manager}
+
+
+def check_what_is_visible(place: Path) -> None:
+    """Every file whole, no side-car without its data, nothing else in the folder."""
+    storage = NpzStorageInterface(place)
+    visible = set(os.listdir(place)) - {".smm"}
+    sidecars = {name for name in visible if name.endswith("_date.json")}
+    assert {f"{name}.npz" for name in storage.names()} == visible - sidecars
+    assert storage.recorded() == {name.removesuffix("_date.json") for name in sidecars}
+    for name in storage.names():
+        text = storage.read_record(name)
+        stamp: Stamp | None = None
+        if text is not None:
+            stamp = Record.from_json(name, text).data
+            assert stamp is not None
+            status = (place / f"{name}.npz").stat()
+            assert (status.st_size, status.st_mtime_ns) == (stamp.size, stamp.mtime_ns)
+        loaded = storage.load_verified(name, stamp)
+        expected = value_of(loaded["turn"])
+        assert loaded["data"].tolist() == expected["data"].tolist()
+        assert name == f"x_{loaded['turn'] % 3}"
+
+
+def check_that_leftovers_are_swept(place: Path) -> None:
+    tmp = place / ".smm" / "tmp"
+    for path in tmp.iterdir():
+        os.utime(path, (0, 0))
+    run_child("import sys; from tests.test_faults import save_pairs; save_pairs(sys.argv[1], 1)", place)
+    assert os.listdir(tmp) == []
+    assert set(os.listdir(place / ".smm")) <= {"tmp", "lock"}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_process_killed_200_times_while_saving(tmp_path: Path, loop: str) -> None:
+    for seed in range(10):
+        run_child(KILLING, loop, tmp_path, 20, seed)
+        check_what_is_visible(tmp_path)
+    assert len(os.listdir(tmp_path / ".smm" / "tmp")) <= 200
+    check_that_leftovers_are_swept(tmp_path)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_process_killed_at_each_step_of_a_save(tmp_path: Path, loop: str) -> None:
+    steps = int(run_child(DYING, loop, tmp_path))
+    assert steps > 8, "it died where nothing is done"
+    check_what_is_visible(tmp_path)
+    check_that_leftovers_are_swept(tmp_path)
+
+
+def test_the_loop_leaves_whole_pairs(tmp_path: Path) -> None:
+    for turn in range(6):
+        save_pairs(str(tmp_path), turn)
+    check_what_is_visible(tmp_path)
+    assert json.loads((tmp_path / "x_0_date.json").read_text())["smm_record"] == 1

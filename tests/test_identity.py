@@ -1,0 +1,441 @@
+"""Binding calls to signatures, typed keys, and the names that last."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import pathlib
+import sys
+from collections import deque, namedtuple
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smm.identity import (
+    Binder,
+    Call,
+    digest,
+    metric_name,
+    params_to_json,
+)
+from tests.params import Colour, Level, params
+
+NAN = float("nan")
+
+
+def bound(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Binder, Call]:
+    binder = Binder(function, base_name="f")
+    return binder, binder.bind(args, kwargs)
+
+
+def name_of(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
+    binder, call = bound(function, *args, **kwargs)
+    return binder.name(call)
+
+
+def anything(*args: Any, **kwargs: Any) -> Any:
+    return args, kwargs
+
+
+def one(a: Any) -> Any:
+    return a
+
+
+# --- the table that pins the names for good -------------------------------------------------------------
+
+NAMES: list[tuple[tuple[Any, ...], str]] = [
+    ((1, 2), "f_1_2"),
+    ((-1, 10**20), "f_-1_100000000000000000000"),
+    ((True, False, None), "f_True_False_None"),
+    ((1.5, -0.5, 0.0, -0.0), "f_1p5_-0p5_0p0_-0p0"),
+    ((1e-05, 1e16, 1.5e-07), "f_1e-05_1e+16_1p5e-07"),
+    (("lo", "A-1"), "f_lo_A-1"),
+    (("a", "date", 1), "f_a_date_1"),
+    ((np.int8(1), np.float32(0.5), np.str_("lo"), np.True_), "f_1_0p5_lo_True"),
+    (("date",), "f_date~40fc9d8836620785"),
+    (("x", "date"), "f_x_date~829e24a19de6e524"),
+    (("",), "f_~012c00ffc69bd7ed"),
+    (("1",), "f_1~69325cccd46c74f7"),
+    (("a_b",), "f_a_b~dbea4244afa3630a"),
+    (("a b/c~d\n",), "f_a-b-c-d-~dc6f43faa6df2200"),
+    (("None",), "f_None~079ed1bd3f46ecd3"),
+    (("INF",), "f_INF~c994df02bff5806a"),
+    (("x" * 40,), "f_" + "x" * 40),
+    (("x" * 41,), "f_" + "x" * 40 + "~efac005b20962d5c"),
+    (("東京",), "f_東京~ce1dd08c947f0854"),
+    (("é" * 30,), "f_éééééé~18dd65590ddb2e1f"),
+    (("\ud800",), "f_-~cf33f5ad4caeb257"),
+    ((NAN,), "f_nan~fc465c1be2d4afa4"),
+    ((float("-inf"),), "f_-inf~a80c2de0143cf863"),
+    ((1 + 2j,), "f_1.0,2.0~ff695af5b1c088a4"),
+    ((b"ab",), "f_6162~38c29536eebbaf9f"),
+    ((2**2001,), "f_2002-bits~a786034fbd943394"),
+    ((10**130,), "f_1" + "0" * 119 + "~2249f98a4a1011fd"),
+    (((1, "a"),), "f_1,a~30b9d9672ce250a4"),
+    (([1, [2.5]],), "f_1,2.5~20271d3a899f9012"),
+    (([],), "f_list~4d32428a1f57783a"),
+    (((),), "f_tuple~726d16c8a763c22d"),
+    (({"b": 1, "a": [2]},), "f_a=2,b=1~c6d45c08eead978e"),
+    (({},), "f_dict~9afda2dbe78a9aaa"),
+    (({2, 1},), "f_1,2~d4c8d432934814c5"),
+    ((frozenset(),), "f_set~b1278f3f0ac02f2c"),
+    ((dt.date(2020, 1, 31),), "f_2020-01-31~ce24a604d7a779db"),
+    ((dt.datetime(2020, 1, 31, 12, 30, tzinfo=dt.UTC),), "f_2020-01-31T12-30-00~b1e1c273bd0baec1"),
+    ((dt.timedelta(1),), "f_1,0,0~a41d7d34975ce73d"),
+    ((pathlib.PurePosixPath("a/b.csv"),), "f_a-b.csv~aaae513750ad3bf3"),
+    ((Colour.RED,), "f_Colour.RED~f82eb45e91d09dc6"),
+    ((Mode(0),), "f_Mode.0~3ff166a2c641568d"),
+    ((range(3),), "f_0,3,1~9c47c9ebf8595ec9"),
+    ((slice(None, 5),), "f_None,5,None~2d4f84564e5160fe"),
+    ((np.datetime64("2020-01-31T00"),), "f_2020-01-31T00~085e168e37dd584a"),
+    ((np.datetime64("NaT", "s"),), "f_NaT~c1dc187f46abe163"),
+    ((np.timedelta64(90, "s"),), "f_90s~28e802360d51ff95"),
+    ((np.zeros((2, 3)),), "f_float64-2x3~2408d606d0b245a2"),
+    ((np.array(1, dtype="i4"),), "f_int32~66b1660b49ad510b"),
+    ((np.array(["ab"]),), "f_str64-1~fbdb692aaf85d41f"),
+    ((np.zeros(2, dtype=[("a", "i4")]),), "f_void32-2~a17df53f781feca1"),
+    ((1, [2], "a"), "f_1_2_a~b0ea73684cfbdf7c"),
+]
+
+
+@pytest.mark.parametrize(("args", "name"), NAMES, ids=[row[1][:40] for row in NAMES])
+def test_names_last(args: tuple[Any, ...], name: str) -> None:
+    assert name_of(anything, *args) == name
+
+
+def keywords(a: Any, *, k: Any = 2, long_name: Any = None, **extra: Any) -> Any:
+    return a, k, long_name, extra
+
+
+@pytest.mark.parametrize(
+    ("named", "name"),
+    [
+        ({}, "f_1_k=2_long_name=None"),
+        ({"long_name": "date"}, "f_1_k=2_long_name=date"),
+        ({"long_name": 0.5, "k": "lo"}, "f_1_k=lo_long_name=0p5"),
+        ({"z": 1, "y": "a"}, "f_1_k=2_long_name=None_y=a_z=1"),
+        ({"k": [1]}, "f_1_k=1_long_name=None~bb5bd0f4cd0a7f95"),
+        ({"z_z": 1}, "f_1_k=2_long_name=None_z_z=1~0"),
+        ({"a=1_b": 1}, "f_1_k=2_long_name=None_a=1_b=1~0"),
+        ({"k": "date", "long_name": "x" * 40, "z": "y" * 40, "y": "z" * 40}, "0"),
+    ],
+)
+def test_names_with_keywords_last(named: dict[str, Any], name: str) -> None:
+    assert name_of(keywords, 1, **named) == name
+
+
+def test_a_name_without_params_is_the_base_name() -> None:
+    assert name_of(lambda: 1) == "f"
+    assert name_of(anything) == "f"
+    assert metric_name("f") == "f"
+
+
+def test_the_digest_is_of_all_params() -> None:
+    assert name_of(anything, 1, [2]) == f"f_1_2~{digest(((1, [2]), {}))}"
+    assert (
+        name_of(keywords, "a b")
+        == f"f_a-b_k=2_long_name=None~{digest((('a b',), {'k': 2, 'long_name': None}))}"
+    )
+
+
+def test_an_argument_may_be_renamed() -> None:
+    assert name_of(lambda a: a, [1]) == name_of(lambda alpha: alpha, [1])
+
+
+@given(st.lists(params(), max_size=12))
+def test_every_name_makes_a_short_file_name(args: list[Any]) -> None:
+    name = name_of(anything, *args)
+    safe = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._~=+,-")
+    length = sum(1 if character in safe else 3 * len(character.encode()) for character in name)
+    assert length <= len("f_") + 120 + len("~0123456789abcdef")
+    assert not name.endswith("_date")
+
+
+# --- injective ------------------------------------------------------------------------------------------
+
+NEAR = [1, 1.0, True, "1", "True", 0.0, -0.0, 0, NAN, -NAN, "nan", None, "None", "", "a", "a_b", "b", "x=1"]
+NEAR += [
+    b"a",
+    (1,),
+    [1],
+    (1.0,),
+    {1},
+    frozenset({1}),
+    {1: 1},
+    {1: True},
+    1 + 0j,
+    np.array(1),
+    Level.LOW,
+    "date",
+]
+
+
+@given(
+    *[
+        st.tuples(
+            st.lists(st.sampled_from(NEAR), max_size=3),
+            st.dictionaries(st.sampled_from(["x", "y", "a_x", "*args"]), st.sampled_from(NEAR), max_size=2),
+        )
+    ]
+    * 2
+)
+def test_keys_names_and_json_forms_are_equal_together(one: Any, other: Any) -> None:
+    binder = Binder(anything, base_name="f")
+    calls = [binder.bind(args, kwargs) for args, kwargs in (one, other)]
+    keys = [call.key for call in calls]
+    names = [binder.name(call) for call in calls]
+    forms = [json.dumps(params_to_json(binder.params(call))) for call in calls]
+    same = keys[0] == keys[1]
+    assert (names[0] == names[1]) == (forms[0] == forms[1]) == same
+    assert not same or hash(keys[0]) == hash(keys[1])
+
+
+@given(st.lists(params(), max_size=3), st.lists(params(), max_size=3))
+def test_different_params_never_share_a_name(one: list[Any], other: list[Any]) -> None:
+    binder = Binder(anything, base_name="f")
+    calls = [binder.bind(args, {}) for args in (one, other)]
+    forms = [json.dumps(params_to_json(binder.params(call))) for call in calls]
+    assert (binder.name(calls[0]) == binder.name(calls[1])) == (forms[0] == forms[1])
+    assert (calls[0].key == calls[1].key) == (forms[0] == forms[1])
+
+
+def test_names_do_not_run_into_one_another() -> None:
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+        (("lo",), {"x": 1}),
+        ((), {"lo_x": 1}),
+        ((), {"lo": 1, "x": 1}),
+        ((1,), {}),
+        ((), {"args": 1}),
+        ((), {"*args": (1,)}),
+        ((("a", "b"),), {}),
+        (("a", "b"), {}),
+        (("a_b",), {}),
+        (("a,b",), {}),
+        (([],), {}),
+        (("list",), {}),
+        (("x=1",), {}),
+        ((), {"x": 1}),
+        ((), {"x": 1, "y": 2}),
+        ((), {"x": "1_y=2"}),
+    ]
+    assert len({name_of(anything, *args, **named) for args, named in calls}) == len(calls)
+
+
+@given(params())
+def test_what_comes_back_is_the_same_param(value: Any) -> None:
+    binder, call = bound(one, value)
+    again = binder.bind(*call.arguments())
+    assert again.key == call.key
+    assert binder.name(again) == binder.name(call)
+
+
+# --- what fits: as Python says --------------------------------------------------------------------------
+
+
+@st.composite
+def signatures(draw: st.DrawFn) -> str:
+    """The argument list of a function, of every kind of parameter."""
+    only, plain, last = (draw(st.integers(0, 2)) for _ in range(3))
+    first_default = draw(st.integers(0, only + plain))
+    words = [f"p{index}" for index in range(only)] + [f"a{index}" for index in range(plain)]
+    words = [word if index < first_default else f"{word}=-{index + 1}" for index, word in enumerate(words)]
+    if only:
+        words.insert(only, "/")
+    rest = draw(st.booleans())
+    if rest or last:
+        words.append("*rest" if rest else "*")
+    words += [f"k{index}={index}" if draw(st.booleans()) else f"k{index}" for index in range(last)]
+    return ", ".join([*words, *(["**options"] if draw(st.booleans()) else [])])
+
+
+@given(
+    signatures(),
+    st.lists(st.integers(0, 9), max_size=5),
+    st.dictionaries(
+        st.sampled_from(["p0", "p1", "a0", "a1", "k0", "k1", "z"]), st.integers(0, 9), max_size=4
+    ),
+)
+def test_calls_fit_as_in_python(arguments: str, args: list[int], named: dict[str, int]) -> None:
+    namespace: dict[str, Any] = {}
+    exec(f"def f({arguments}): return locals()", namespace)
+    function = namespace["f"]
+    binder = Binder(function, base_name="f")
+    try:
+        expected = function(*args, **named)
+    except TypeError as error:
+        with pytest.raises(TypeError) as caught:
+            binder.bind(args, named)
+        assert "keyword-only argument" in str(error) or str(caught.value).startswith(
+            str(error).partition("'")[0]
+        )
+        return
+    call = binder.bind(args, named)
+    positional, by_name = call.arguments()
+    assert function(*positional, **by_name) == expected
+    assert call.key == binder.bind(positional, by_name).key
+    assert binder.name(call) == binder.name(binder.bind(positional, by_name))
+
+
+def test_calls_that_mean_the_same_are_one() -> None:
+    def f(a: Any, b: Any = 2, *, c: Any = 3) -> Any:
+        return a, b, c
+
+    binder = Binder(f, base_name="f")
+    calls = [
+        binder.bind(args, named)
+        for args, named in (
+            ((1,), {}),
+            ((1, 2), {}),
+            ((1,), {"b": 2}),
+            ((), {"b": 2, "a": 1}),
+            ((1,), {"c": 3}),
+            ((np.int8(1),), {"c": np.uint64(3)}),
+        )
+    ]
+    assert len({call.key for call in calls}) == 1
+    assert {binder.name(call) for call in calls} == {"f_1_2_c=3"}
+    assert all(call.arguments() == ((1, 2), {"c": 3}) for call in calls)
+
+
+@pytest.mark.parametrize(
+    ("args", "named", "message"),
+    [
+        ((), {}, "f() missing 1 required positional argument: 'alpha'"),
+        ((1, 2, 3), {}, "f() takes from 1 to 2 positional arguments but 3 were given"),
+        ((1,), {"alpha": 2}, "f() got multiple values for argument 'alpha'"),
+        ((1,), {"alpa": 2}, "f() got an unexpected keyword argument 'alpa'; did you mean 'alpha'?"),
+        ((1,), {3: 2}, "f() takes argument names, not 3"),
+    ],
+)
+def test_what_does_not_fit_is_said_as_python_says_it(args: Any, named: Any, message: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        bound_to = Binder(lambda alpha, beta=1: 0, base_name="f")
+        bound_to.bind(args, named)
+    assert str(caught.value) == message
+
+
+# --- rows -----------------------------------------------------------------------------------------------
+
+Pair = namedtuple("Pair", "a b")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        [1, 2],
+        (1, 2),
+        {"a": 1, "b": 2},
+        {"b": 2, "a": 1},
+        Pair(1, 2),
+        deque([1, 2]),
+        range(1, 3),
+        np.array([1, 2]),
+        np.array([1, 2], dtype="u1"),
+        [1],
+        1,
+        np.int64(1),
+        {"a": 1},
+    ],
+    ids=repr,
+)
+def test_rows_of_many_kinds(row: Any) -> None:
+    binder = Binder(lambda a, b=2: 0, base_name="f")
+    call = binder.bind_row(row)
+    assert binder.name(call) == "f_1_2"
+    assert [type(value) for value in call.arguments()[0]] == [int, int]
+
+
+@pytest.mark.parametrize(
+    "scalar",
+    [
+        "ab",
+        b"ab",
+        np.str_("ab"),
+        1.5,
+        None,
+        dt.date(2020, 1, 31),
+        pathlib.Path("a"),
+        slice(3),
+        {1, 2},
+        Level.LOW,
+        np.array(1),
+    ],
+    ids=repr,
+)
+def test_a_scalar_is_the_one_argument(scalar: Any) -> None:
+    binder = Binder(one, base_name="f")
+    assert binder.bind_row(scalar).key == binder.bind((scalar,), {}).key
+
+
+def test_a_row_for_a_function_without_arguments() -> None:
+    assert Binder(lambda: 0, base_name="f").bind_row(()).arguments() == ((), {})
+
+
+@pytest.mark.parametrize("row", [[1, 2, 3], {"a": 1, "z": 2}, {}, [], {1: 2}, np.array([[1, 2]])])
+def test_rows_that_do_not_fit(row: Any) -> None:
+    with pytest.raises(TypeError, match=r"^f\(\) "):
+        Binder(lambda a, b: 0, base_name="f").bind_row(row)
+
+
+# --- copies ---------------------------------------------------------------------------------------------
+
+
+def test_a_call_shares_nothing_that_can_change() -> None:
+    array, items, mapping = np.zeros(3), [1, [2]], {"a": [1]}
+    binder, call = bound(anything, array, items, mapping, key=items)
+    name = binder.name(call)
+    array[0] = 7
+    items[1].append(3)  # type: ignore[attr-defined]
+    mapping["b"] = []
+    args, named = call.arguments()
+    assert args[0].tolist() == [0, 0, 0]
+    assert args[1:] == ([1, [2]], {"a": [1]})
+    assert named == {"key": [1, [2]]}
+    args[0][0] = 7
+    args[1].append(3)
+    named["key"].append(3)
+    assert binder.name(call) == name
+    assert call.arguments()[0][1] == [1, [2]]
+
+
+def test_a_default_that_can_change() -> None:
+    def f(a: Any, seen: list[Any] = []) -> list[Any]:  # noqa: B006 - what is tested
+        seen.append(a)
+        return seen
+
+    binder = Binder(f, base_name="f")
+    before = binder.name(binder.bind((1,), {}))
+    f("by hand")
+    call = binder.bind((1,), {})
+    args, named = call.arguments()
+    assert f(*args, **named) == [1]
+    assert binder.name(binder.bind((1,), {})) == binder.name(call) == before
+    assert call.key == binder.bind((1, []), {}).key
+
+
+def test_ignored_arguments_are_passed_as_they_are() -> None:
+    log: list[str] = []
+    binder = Binder(lambda a, log=None, *, out=sys.stdout: 0, base_name="f", ignore=("log", "out"))
+    call = binder.bind((1, log), {"out": len})
+    args, named = call.arguments()
+    assert args[1] is log
+    assert named["out"] is len
+    assert binder.params(call) == {"a": 1}
+    assert binder.name(call) == "f_1"
+    plain = binder.bind((1,), {})
+    assert plain.key == call.key
+    assert plain.arguments() == ((1, None), {"out": sys.stdout})
+
+
+def test_ignored_rest_and_options() -> None:
+    binder = Binder(anything, base_name="f", ignore=("args", "verbose"))
+    call = binder.bind((object(), 2), {"verbose": object(), "k": 1})
+    assert binder.params(call) == {"**kwargs": {"k": 1}}
+    assert binder.name(call) == "f_k=1"
+    assert call.key == binder.bind((), {"k": 1}).key
+    everything = Binder(anything, base_name="f", ignore=("kwargs",))
+    assert everything.bind((1,), {"a": len}).key == everything.bind((1,), {}).key
