@@ -7,8 +7,9 @@ from typing import Any
 
 from smm import sweep
 from smm._blame import shown
+from smm._keys import Keys
 from smm._resolve import AlreadyReportedError, Resolver, UnresolvedError
-from smm.config import Config, CustomStorage, Keys, MetricConfig
+from smm.config import Config, CustomStorage, MetricConfig
 from smm.errors import ConfigError, Problem
 
 

@@ -335,9 +335,10 @@ def _zone(value: dt.datetime | dt.time) -> Any:
     if type(zone) is dt.timezone:
         return [zone.utcoffset(None) // dt.timedelta(microseconds=1), zone.tzname(None)]
     if zone is not None:
+        its_class = f"{type(zone).__module__}.{type(zone).__qualname__}"
         raise Unsupported(
-            f"a {type(value).__name__} whose zone, of class {type(zone).__module__}.{type(zone).__qualname__}, "
-            "has no lasting name (use zoneinfo.ZoneInfo or datetime.timezone)"
+            f"a {type(value).__name__} whose zone, of class {its_class}, has no lasting name "
+            "(use zoneinfo.ZoneInfo or datetime.timezone)"
         )
     return None
 

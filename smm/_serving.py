@@ -242,7 +242,7 @@ class Serving:
     def _present(
         self, name: str, row: Callable[[], Any] | None, verbose: bool | None, *, sure: bool = False
     ) -> Any:
-        """The value if nothing needs to be computed or stored. `sure`: nobody is replacing the stored pair."""
+        """The value if nothing needs to be computed or stored. `sure`: nobody else is replacing the pair."""
         if name in self._unsaved:
             return _ABSENT
         value = self.cache.get(name, _ABSENT)
@@ -373,7 +373,8 @@ class Serving:
         elif not _is_sidecar(name) and self.storage_interface.exists(name):
             detail = "its data is there without a side-car: it was never finished"
         else:
-            detail = closest(name, self.functions_dict).removeprefix("; ") if name not in self else ""
+            known = name in self.functions_dict
+            detail = "" if known else closest(name, self.functions_dict).removeprefix("; ")
         return MetricNotStoredError(name=name, where=self._shelf.where, detail=detail)
 
     def _say(self, verbose: bool | None, line: str) -> None:

@@ -92,8 +92,9 @@ class Signature:
     def _how_many(self) -> str:
         most = len(self.positional)
         least = sum(each.default is each.empty for each in self.positional)
-        text = f"{most}" if least == most else f"from {least} to {most}"
-        return f"{text} positional argument{'' if most == 1 else 's'}"
+        if least < most:
+            return f"from {least} to {most} positional arguments"
+        return f"{most} positional argument{'' if most == 1 else 's'}"
 
     def _missing(self, names: Sequence[str], kind: str) -> TypeError:
         quoted = [repr(name) for name in names]

@@ -15,12 +15,12 @@ import attrs
 from smm import sweep
 from smm._blame import shown
 from smm._code import Problems, metric_paths, named_objects, rows_keys
+from smm._keys import Keys
 from smm.collect import Rows
 from smm.config import (
     Config,
     CustomStorage,
     JsonStorage,
-    Keys,
     MemoryStorage,
     MetricConfig,
     NpyStorage,

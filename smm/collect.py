@@ -20,7 +20,6 @@ from smm.metric import Argument, Function, Input, Literal, Metric, NameFunction,
 
 P = ParamSpec("P")
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
 
 NO_PARAMS: tuple[tuple[()], ...] = ((),)
 """The params list of a metric without params: one empty row."""
@@ -60,17 +59,17 @@ class CollectedMetric(Protocol):
         """The side-car's record, read from the storage."""
 
 
-class Cached(Protocol, Generic[P, R_co]):
+class Cached(Protocol, Generic[P, R]):
     """A decorated function: the plain function, and a way through the manager with `cache=True`."""
 
     __name__: str
     __doc__: str | None
-    __wrapped__: Callable[P, R_co]
+    __wrapped__: Callable[P, R]
 
     @overload
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
     @overload
-    def __call__(self, *args: Any, cache: bool, use_stored: bool = True, **kwargs: Any) -> R_co: ...
+    def __call__(self, *args: Any, cache: bool, use_stored: bool = True, **kwargs: Any) -> R: ...
 
 
 class Keeper(Protocol):

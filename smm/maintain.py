@@ -175,8 +175,11 @@ def _files_of(storage: _Files, stored: set[str]) -> Iterator[tuple[str, FileFact
         return
     with entries:
         for entry in entries:
-            name = name_of_stem(entry.name.removesuffix(storage.file_ext))
-            if name is None or name not in stored or not entry.name.endswith(storage.file_ext):
+            if not entry.name.endswith(storage.file_ext):
+                continue
+            stem = entry.name.removesuffix(storage.file_ext)
+            name = name_of_stem(stem) or stem  # the predecessor wrote names as they are
+            if name not in stored:
                 continue
             try:
                 found = entry.stat()

@@ -76,10 +76,10 @@ def counted(function: Callable[..., Any]) -> Any:
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        wrapper.calls.append((args, kwargs))
+        wrapper.calls.append((args, kwargs))  # type: ignore[attr-defined]
         return function(*args, **kwargs)
 
-    wrapper.calls = []
+    wrapper.calls = []  # type: ignore[attr-defined]
     return wrapper
 
 
@@ -696,7 +696,7 @@ def test_the_same_function_declared_again_replaces_the_old_one(either: DatedCach
 
     cell(1)
     assert either.metric() == 1
-    either.storage_interface.delete("metric")
+    either.storage_interface.delete("metric")  # type: ignore[attr-defined]
     cell(2)
     assert "metric" not in either.cache, "its values leave memory"
     assert either.metric() == 2
@@ -904,7 +904,7 @@ def test_ctrl_c_ends_get_all(cm: Any) -> None:
     cm.collect("f", params_list=[0, 1, 2])(function)
     with pytest.raises(KeyboardInterrupt):
         cm.f.get_all()
-    assert len(function.calls) == 2
+    assert len(function.calls) == 2  # type: ignore[attr-defined]
     assert list(cm.cache) == ["f_0"]
 
 

@@ -25,12 +25,12 @@ from tests.params import Colour, Level, Mode, Side, Zone, params
 NAN = float("nan")
 
 
-def alike(one: Any, other: Any) -> bool:
+def alike(one: object, other: object) -> bool:
     """Equal, of one type, nan like nan, 0.0 unlike -0.0; arrays also in dtype, order and shape."""
     if type(one) is not type(other):
         return False
     if isinstance(one, np.ndarray):
-        return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+        return (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(alike, one, other))
     if isinstance(one, dict):
@@ -40,7 +40,7 @@ def alike(one: Any, other: Any) -> bool:
         )
     if isinstance(one, set | frozenset):
         return sorted(map(encode, one)) == sorted(map(encode, other))
-    return bool(repr(one) == repr(other))
+    return repr(one) == repr(other)
 
 
 # --- the table that pins the encoding for good ----------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from smm import _flights
-from smm._flights import current, enter
+from smm._flights import current, enter, refuse_circle
 from smm.errors import CircularMetricError
 
 PATIENCE = 20.0
@@ -283,6 +283,15 @@ def test_a_chain_back_to_a_metric_above() -> None:
             pass
         assert caught.value.chain == ("a", "b", "c", "a")
         assert current() is inner
+
+
+def test_reading_an_old_value_of_what_is_computed_is_a_circle_too() -> None:
+    refuse_circle(key("a"), "a")
+    with enter(key("a"), "a"), enter(key("b"), "b"):
+        refuse_circle(key("c"), "c")
+        with pytest.raises(CircularMetricError, match=r"^a -> b -> a: "):
+            refuse_circle(key("a"), "a")
+    refuse_circle(key("a"), "a")
 
 
 def read_in_turn(

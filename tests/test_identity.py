@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 import pathlib
 import sys
 from collections import deque, namedtuple
@@ -15,14 +16,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smm.errors import MetricNameError, UnsupportedParamError
 from smm.identity import (
     Binder,
     Call,
+    check_base_name,
     digest,
+    legacy_metric_name,
     metric_name,
+    nearest,
     params_to_json,
+    show_call,
 )
-from tests.params import Colour, Level, params
+from tests.params import Colour, Level, Mode, params
 
 NAN = float("nan")
 
@@ -118,10 +124,13 @@ def keywords(a: Any, *, k: Any = 2, long_name: Any = None, **extra: Any) -> Any:
         ({"long_name": "date"}, "f_1_k=2_long_name=date"),
         ({"long_name": 0.5, "k": "lo"}, "f_1_k=lo_long_name=0p5"),
         ({"z": 1, "y": "a"}, "f_1_k=2_long_name=None_y=a_z=1"),
-        ({"k": [1]}, "f_1_k=1_long_name=None~bb5bd0f4cd0a7f95"),
-        ({"z_z": 1}, "f_1_k=2_long_name=None_z_z=1~0"),
-        ({"a=1_b": 1}, "f_1_k=2_long_name=None_a=1_b=1~0"),
-        ({"k": "date", "long_name": "x" * 40, "z": "y" * 40, "y": "z" * 40}, "0"),
+        ({"k": [1]}, "f_1_k=1_long_name=None~76264d0930ef3e26"),
+        ({"z_z": 1}, "f_1_k=2_long_name=None_z_z=1~aab34b05870b77cd"),
+        ({"a=1_b": 1}, "f_1_k=2_long_name=None_a=1_b=1~16105c67bd796361"),
+        (
+            {"k": "date", "long_name": "x" * 40, "z": "y" * 40, "y": "z" * 40},
+            f"f_1_k=date_long_name={'x' * 40}_y={'z' * 40}_z={'y' * 15}~38670556b3287e40",
+        ),
     ],
 )
 def test_names_with_keywords_last(named: dict[str, Any], name: str) -> None:
@@ -158,31 +167,17 @@ def test_every_name_makes_a_short_file_name(args: list[Any]) -> None:
 # --- injective ------------------------------------------------------------------------------------------
 
 NEAR = [1, 1.0, True, "1", "True", 0.0, -0.0, 0, NAN, -NAN, "nan", None, "None", "", "a", "a_b", "b", "x=1"]
-NEAR += [
-    b"a",
-    (1,),
-    [1],
-    (1.0,),
-    {1},
-    frozenset({1}),
-    {1: 1},
-    {1: True},
-    1 + 0j,
-    np.array(1),
-    Level.LOW,
-    "date",
-]
+NEAR += [b"a", (1,), [1], (1.0,), {1}, frozenset({1}), {1: 1}, {1: True}, 1 + 0j, np.array(1), Level.LOW]
 
 
-@given(
-    *[
-        st.tuples(
-            st.lists(st.sampled_from(NEAR), max_size=3),
-            st.dictionaries(st.sampled_from(["x", "y", "a_x", "*args"]), st.sampled_from(NEAR), max_size=2),
-        )
-    ]
-    * 2
-)
+def near() -> st.SearchStrategy[tuple[list[Any], dict[str, Any]]]:
+    """Calls that are easily taken for one another, and often are the same."""
+    names = st.sampled_from(["x", "y", "a_x", "*args"])
+    value = st.sampled_from([*NEAR, "date"])
+    return st.tuples(st.lists(value, max_size=3), st.dictionaries(names, value, max_size=2))
+
+
+@given(near(), near())
 def test_keys_names_and_json_forms_are_equal_together(one: Any, other: Any) -> None:
     binder = Binder(anything, base_name="f")
     calls = [binder.bind(args, kwargs) for args, kwargs in (one, other)]
@@ -231,91 +226,6 @@ def test_what_comes_back_is_the_same_param(value: Any) -> None:
     again = binder.bind(*call.arguments())
     assert again.key == call.key
     assert binder.name(again) == binder.name(call)
-
-
-# --- what fits: as Python says --------------------------------------------------------------------------
-
-
-@st.composite
-def signatures(draw: st.DrawFn) -> str:
-    """The argument list of a function, of every kind of parameter."""
-    only, plain, last = (draw(st.integers(0, 2)) for _ in range(3))
-    first_default = draw(st.integers(0, only + plain))
-    words = [f"p{index}" for index in range(only)] + [f"a{index}" for index in range(plain)]
-    words = [word if index < first_default else f"{word}=-{index + 1}" for index, word in enumerate(words)]
-    if only:
-        words.insert(only, "/")
-    rest = draw(st.booleans())
-    if rest or last:
-        words.append("*rest" if rest else "*")
-    words += [f"k{index}={index}" if draw(st.booleans()) else f"k{index}" for index in range(last)]
-    return ", ".join([*words, *(["**options"] if draw(st.booleans()) else [])])
-
-
-@given(
-    signatures(),
-    st.lists(st.integers(0, 9), max_size=5),
-    st.dictionaries(
-        st.sampled_from(["p0", "p1", "a0", "a1", "k0", "k1", "z"]), st.integers(0, 9), max_size=4
-    ),
-)
-def test_calls_fit_as_in_python(arguments: str, args: list[int], named: dict[str, int]) -> None:
-    namespace: dict[str, Any] = {}
-    exec(f"def f({arguments}): return locals()", namespace)
-    function = namespace["f"]
-    binder = Binder(function, base_name="f")
-    try:
-        expected = function(*args, **named)
-    except TypeError as error:
-        with pytest.raises(TypeError) as caught:
-            binder.bind(args, named)
-        assert "keyword-only argument" in str(error) or str(caught.value).startswith(
-            str(error).partition("'")[0]
-        )
-        return
-    call = binder.bind(args, named)
-    positional, by_name = call.arguments()
-    assert function(*positional, **by_name) == expected
-    assert call.key == binder.bind(positional, by_name).key
-    assert binder.name(call) == binder.name(binder.bind(positional, by_name))
-
-
-def test_calls_that_mean_the_same_are_one() -> None:
-    def f(a: Any, b: Any = 2, *, c: Any = 3) -> Any:
-        return a, b, c
-
-    binder = Binder(f, base_name="f")
-    calls = [
-        binder.bind(args, named)
-        for args, named in (
-            ((1,), {}),
-            ((1, 2), {}),
-            ((1,), {"b": 2}),
-            ((), {"b": 2, "a": 1}),
-            ((1,), {"c": 3}),
-            ((np.int8(1),), {"c": np.uint64(3)}),
-        )
-    ]
-    assert len({call.key for call in calls}) == 1
-    assert {binder.name(call) for call in calls} == {"f_1_2_c=3"}
-    assert all(call.arguments() == ((1, 2), {"c": 3}) for call in calls)
-
-
-@pytest.mark.parametrize(
-    ("args", "named", "message"),
-    [
-        ((), {}, "f() missing 1 required positional argument: 'alpha'"),
-        ((1, 2, 3), {}, "f() takes from 1 to 2 positional arguments but 3 were given"),
-        ((1,), {"alpha": 2}, "f() got multiple values for argument 'alpha'"),
-        ((1,), {"alpa": 2}, "f() got an unexpected keyword argument 'alpa'; did you mean 'alpha'?"),
-        ((1,), {3: 2}, "f() takes argument names, not 3"),
-    ],
-)
-def test_what_does_not_fit_is_said_as_python_says_it(args: Any, named: Any, message: str) -> None:
-    with pytest.raises(TypeError) as caught:
-        bound_to = Binder(lambda alpha, beta=1: 0, base_name="f")
-        bound_to.bind(args, named)
-    assert str(caught.value) == message
 
 
 # --- rows -----------------------------------------------------------------------------------------------
@@ -439,3 +349,222 @@ def test_ignored_rest_and_options() -> None:
     assert call.key == binder.bind((), {"k": 1}).key
     everything = Binder(anything, base_name="f", ignore=("kwargs",))
     assert everything.bind((1,), {"a": len}).key == everything.bind((1,), {}).key
+
+
+@pytest.mark.parametrize(
+    ("args", "named", "argument"),
+    [
+        ((object(),), {}, "a"),
+        (([1, object()],), {}, "a[1]"),
+        ((1, 2, {"x": object()}), {}, "rest[1]['x']"),
+        ((1,), {"k": object()}, "k"),
+        ((1,), {"z": [object()]}, "z[0]"),
+    ],
+)
+def test_a_refused_param_is_named_with_the_way_out(args: Any, named: Any, argument: str) -> None:
+    def f(a: Any, *rest: Any, k: Any = 0, **options: Any) -> Any:
+        return a, rest, k, options
+
+    binder = Binder(f, base_name="f")
+    with pytest.raises(UnsupportedParamError) as caught:
+        binder.bind(args, named)
+    assert caught.value.argument == argument
+    assert caught.value.found == "an object of class object"
+    word = argument.partition("[")[0]
+    assert f"ignore=({word!r},)" in str(caught.value)
+    Binder(f, base_name="f", ignore=(word,)).bind(args, named)
+
+
+def test_a_default_that_is_no_param_is_refused_when_it_is_used() -> None:
+    binder = Binder(lambda a, log=print: 0, base_name="f")
+    assert binder.name(binder.bind((1, "quiet"), {})) == "f_1_quiet"
+    with pytest.raises(UnsupportedParamError, match=r"argument 'log'.*ignore=\('log',\)"):
+        binder.bind((1,), {})
+
+
+# --- other names ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["weekly", "a b", "date", "../x", "é", "_", "x_dates", "ä/ö"])
+def test_base_names(name: str) -> None:
+    check_base_name(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "is empty; give another one with base_name=..."),
+        ("<lambda>", "is every lambda's; give another one with base_name=..."),
+        ("x_date", "ends in '_date', which names side-cars; give another one with base_name=..."),
+        ("_date", "ends in '_date', which names side-cars; give another one with base_name=..."),
+        ("\udc80", "has a lone surrogate, which no file name can hold; give another one with base_name=..."),
+        (3, "is of class int, not str; give another one with base_name=..."),
+        (np.str_("a"), "is of class str_, not str; give another one with base_name=..."),
+    ],
+)
+def test_what_is_no_base_name(name: Any, reason: str) -> None:
+    with pytest.raises(MetricNameError) as caught:
+        check_base_name(name)
+    assert caught.value.reason == reason
+
+
+def test_a_name_generation_function_gets_params_without_trailing_defaults() -> None:
+    def f(a: Any, b: Any = 2, c: Any = -0.0, *rest: Any, k: Any = None, log: Any = print) -> Any:
+        return a, b, c, rest, k, log
+
+    binder = Binder(f, base_name="f", ignore=["log"])
+    seen: list[tuple[Any, ...]] = []
+
+    def record(base_name: str, given: tuple[Any, ...]) -> str:
+        seen.append(given)
+        return f"{base_name}/{len(seen)}"
+
+    rows: list[Any] = [
+        [1],
+        [1, 2, -0.0],
+        [1, 2, 0.0],
+        [1, 3],
+        {"a": 1, "k": 4},
+        [1, 2, -0.0, 5],
+        {"a": 1, "log": 3},
+    ]
+    names = [binder.name(binder.bind_row(row), record) for row in rows]
+    assert names == [f"f/{index}" for index in range(1, 8)]
+    assert seen == [(1,), (1,), (1, 2, 0.0), (1, 3), (1, 2, -0.0, 4), (1, 2, -0.0, 5), (1,)]
+
+
+def test_a_name_generation_function_cannot_change_a_row() -> None:
+    binder, call = bound(anything, [1], z=[2])
+
+    def meddle(_: str, given: tuple[Any, ...]) -> str:
+        given[0].append(2)
+        given[1]["z"].append(3)
+        return "name"
+
+    assert binder.name(call, meddle) == "name"
+    assert call.arguments() == (([1],), {"z": [2]})
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"), [("", "is empty"), ("x_date", "ends in '_date'"), (3, "not str")]
+)
+def test_a_name_generation_function_that_gives_no_name(made: Any, reason: str) -> None:
+    binder, call = bound(one, 1)
+    with pytest.raises(MetricNameError, match=f"{reason}.*let name_generation_function give another one"):
+        binder.name(call, lambda *_: made)
+
+
+@pytest.mark.parametrize(
+    ("params", "name"),
+    [
+        ([], "poly.Y"),
+        ([1, 2], "poly.Y_1_2"),
+        ([1.5, "lo"], "poly.Y_1.5_lo"),
+        (([1, 2], None), "poly.Y_[1, 2]_None"),
+    ],
+)
+def test_legacy_names(params: Any, name: str) -> None:
+    assert legacy_metric_name("poly.Y", params) == name.replace(".", "p")
+
+
+def test_a_legacy_name_leaves_trailing_defaults_out() -> None:
+    binder = Binder(lambda a, b=2.5: 0, base_name="f")
+    assert binder.name(binder.bind_row([1]), legacy_metric_name) == "f_1"
+    assert binder.name(binder.bind_row([1, 0.5]), legacy_metric_name) == "f_1_0p5"
+
+
+# --- params to read -------------------------------------------------------------------------------------
+
+
+def test_params_by_argument_name() -> None:
+    def f(a: Any, /, b: Any = 2, *rest: Any, k: Any = 3, CM: Any, **options: Any) -> Any:  # noqa: N803
+        return a, b, rest, k, CM, options
+
+    binder = Binder(f, base_name="f")
+    assert binder.params(binder.bind((1,), {})) == {"a": 1, "b": 2, "k": 3}
+    full = binder.bind((1, 5, 6, 7), {"z": 1, "a": 2})
+    expected = {"a": 1, "b": 5, "*rest": (6, 7), "k": 3, "**options": {"a": 2, "z": 1}}
+    assert binder.params(full) == expected
+    assert list(binder.params(full)) == list(expected)
+    assert binder.show(full) == "f(1, 5, 6, 7, k=3, a=2, z=1)"
+    assert show_call("f", binder.params(full)) == "f(1, 5, 6, 7, 3, a=2, z=1)"
+
+
+def test_params_as_json() -> None:
+    binder, call = bound(
+        lambda *, a, b, c, d, e: 0,
+        a=1.5,
+        b=(1, {"x": NAN}),
+        c=np.zeros((1, 2)),
+        d=2**3000,
+        e=dt.date(2020, 1, 31),
+    )
+    assert params_to_json(binder.params(call)) == {
+        "a": 1.5,
+        "b": {
+            "type": "tuple",
+            "items": [1, {"type": "dict", "items": [["x", {"type": "float", "value": "nan"}]]}],
+        },
+        "c": {"type": "array", "dtype": "<f8", "shape": [1, 2], "digest": digest(bytes(16))},
+        "d": {"type": "int", "hex": "1" + "0" * 750},
+        "e": {"type": "date", "iso": "2020-01-31"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("a'b", '"a\'b"'),
+        (2**5000, "<int of 5001 bits>"),
+        ([1, [2**5000]], "[1, [<int of 5001 bits>]]"),
+        (np.zeros((2, 3)), "<array of float64, shape (2, 3)>"),
+        ([np.zeros(1)], "[<array of float64, shape (1,)>]"),
+        (list(range(50)), "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...]"),
+        ("x" * 100, f"'{'x' * 27}...{'x' * 28}'"),
+    ],
+    ids=lambda case: str(type(case)),
+)
+def test_a_call_is_shown_on_one_short_line(value: Any, shown: str) -> None:
+    binder, call = bound(one, value)
+    assert binder.show(call) == f"f({shown})"
+
+
+def test_a_long_call_is_cut() -> None:
+    binder, call = bound(anything, *range(500))
+    assert len(binder.show(call)) <= 210
+    assert binder.show(call).endswith("...)")
+
+
+@given(st.lists(params(), max_size=4))
+def test_any_call_can_be_shown(args: list[Any]) -> None:
+    binder, call = bound(anything, *args)
+    assert "\n" not in binder.show(call)
+
+
+# --- the closest row ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "closest"),
+    [
+        ([1, 3], "f(1, 2)"),
+        ([40, 51], "f(40, 50)"),
+        (["1", 2], "f(1, 2)"),
+        ([1.0, 2], "f(1, 2)"),
+        ([7, "lox"], "f(7, 'low')"),
+        ([1, 2, 3], "f(1, 2)"),
+        ([math.inf, NAN], "f(1, 2)"),
+        ([10**400, 0.5], "f(1, 2)"),
+        ([[1], np.zeros(3)], "f(1, 2)"),
+    ],
+)
+def test_the_nearest_row(asked: list[Any], closest: str) -> None:
+    binder = Binder(anything, base_name="f")
+    rows = [binder.bind_row(row) for row in ([1, 2], [40, 50], [7, "low"], [7, "high"])]
+    found = nearest(binder.bind_row(asked), rows)
+    assert found is not None
+    assert binder.show(found) == closest
+
+
+def test_nothing_is_nearest_to_nothing() -> None:
+    assert nearest(bound(one, 1)[1], []) is None

@@ -132,7 +132,7 @@ def test_set_functions_dict_takes_whatever_can_be_called(cm: DatedCacheManager) 
         {
             "partial": functools.partial(add, 1),
             "builtin": time.time,
-            "bound": "text".upper,
+            "bound": "a".upper,
             "object": Counting(),
         }
     )

@@ -18,14 +18,40 @@ PACKAGE = Path(smm.__file__).parent
 
 # A module imports only from rows above its own.
 LAYERS: list[set[str]] = [
-    {"errors", "_text"},
-    {"metric", "_files", "_flights", "_locks", "_tree", "_yaml"},
-    {"identity", "storage", "graph", "config"},
-    {"_shelf", "collect", "run"},
-    {"_serving"},
-    {"manager"},
-    {"maintain", "build"},
-    {"testing", "cli"},
+    # know nothing of each other
+    {
+        "errors",
+        "metric",
+        "_blame",
+        "_encoding",
+        "_homes",
+        "_projects",
+        "_refusals",
+        "_syntax",
+        "_text",
+        "_values",
+    },
+    # one idea each: files, locks, names, nested data, dotted paths, what a storage can do
+    {
+        "_files",
+        "_flights",
+        "_keys",
+        "_locks",
+        "_names",
+        "_resolve",
+        "_signature",
+        "_tree",
+        "graph",
+        "protocols",
+    },
+    # the pieces of formats, of a configuration, of a call; one pair of data and side-car; a run
+    {"_npy", "_shelf", "_strict", "_variables", "_yaml", "_zip", "identity", "run", "sweep"},
+    {"_json", "_metrics", "_npz", "_overrides", "_progress", "_stack", "_storages", "collect"},
+    {"_serving", "config", "file_storage"},
+    {"_code", "manager", "storage"},
+    {"build", "maintain", "testing"},
+    {"_render", "_target"},
+    {"cli"},
     {"__main__"},
 ]
 LEVEL = {module: level for level, row in enumerate(LAYERS) for module in row}

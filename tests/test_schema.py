@@ -1,0 +1,272 @@
+"""Any configuration to YAML and back, and the JSON Schema held against the loader."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import attrs
+import jsonschema
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from smm import _yaml, sweep
+from smm.config import (
+    Config,
+    CustomStorage,
+    JsonStorage,
+    MemoryStorage,
+    MetricConfig,
+    NpyStorage,
+    NpzStorage,
+    json_schema,
+    load_config,
+    read_config,
+)
+from smm.errors import ConfigError
+from smm.metric import Argument, Input, Literal
+from tests import yaml_text
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+FOLDER = Path("/somewhere/project")
+
+
+def read(text: str) -> Config:
+    return read_config(text.encode(), FOLDER / "metrics.yaml")
+
+
+# --- configurations to YAML and back ---------------------------------------------------------------------
+
+names = yaml_text.words | yaml_text.texts
+dotted_paths = st.lists(yaml_text.words | st.just("é"), min_size=2, max_size=3).map(".".join)
+values = yaml_text.plain.filter(
+    lambda value: not (isinstance(value, dict) and set(value) <= set(sweep.WORDS) and value)
+)
+integers = st.integers(-(10**6), 10**6)
+ranges = st.builds(
+    lambda start, count, step: sweep.Range(start=start, stop=start + count * step, step=step),
+    integers, st.integers(1, 99), integers.filter(bool),
+)  # fmt: skip
+finite = st.floats(-1e300, 1e300)
+linspaces = st.builds(sweep.Linspace, start=finite, stop=finite, count=st.integers(1, 99))
+axes = st.lists(values, min_size=1, max_size=3).map(tuple) | ranges | linspaces
+items: st.SearchStrategy[Any] = st.one_of(
+    st.lists(values, max_size=3).map(tuple),
+    st.dictionaries(names, values, max_size=3).filter(lambda row: not (len(row) == 1 and set(row) <= set(sweep.WORDS))),
+    yaml_text.scalars.filter(lambda value: value is not None),
+    st.builds(sweep.Grid, axes=st.dictionaries(names, axes, min_size=1, max_size=2)),
+    st.builds(sweep.Zip, axes=st.dictionaries(names, st.lists(values, min_size=2, max_size=2).map(tuple), min_size=1, max_size=2)),
+    ranges,
+    linspaces,
+    st.builds(sweep.RowsFrom, path=dotted_paths),
+)  # fmt: skip
+params = st.builds(Argument, name=names) | st.builds(Literal, value=yaml_text.plain)
+folders = yaml_text.words.map(Path) | st.just(Path("/a b/é"))
+storages = st.one_of(
+    st.builds(JsonStorage, metrics_dir=folders, fsync=st.booleans()),
+    st.builds(NpyStorage, metrics_dir=folders, fsync=st.booleans(), allow_pickle=st.booleans()),
+    st.builds(
+        NpzStorage,
+        metrics_dir=folders, fsync=st.booleans(), compress=st.booleans(), list_limit=st.none() | st.integers(0),
+    ),
+    st.just(MemoryStorage()),
+    st.builds(CustomStorage, type=dotted_paths, keywords=st.dictionaries(yaml_text.words, yaml_text.scalars.filter(
+        lambda value: "$" not in str(value)), max_size=2)),
+)  # fmt: skip
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> Config:
+    """Any configuration, with inputs that name metrics and form no circle."""
+    declared = draw(st.lists(names, max_size=4, unique=True))
+    metrics = {}
+    for index, name in enumerate(declared):
+        upstream = st.sampled_from(declared[:index]) if index else st.nothing()
+        sources = st.builds(
+            Input, metric=upstream, params=st.lists(params, max_size=2).map(tuple) | st.dictionaries(names, params, max_size=2)
+        )  # fmt: skip
+        metrics[name] = draw(
+            st.builds(
+                MetricConfig,
+                function=st.none() | dotted_paths,
+                params_list=st.lists(items, max_size=3).map(tuple),
+                inputs=st.dictionaries(names, sources, max_size=2),
+                ignore=st.lists(names, max_size=2).map(tuple),
+                name_generation_function=st.none() | dotted_paths,
+            )
+        )
+    return Config(
+        metrics=metrics,
+        pythonpath=tuple(draw(st.lists(folders, max_size=2))),
+        storage=draw(storages),
+        verbose=draw(st.booleans()),
+        dynamic_metric_creation=draw(st.booleans()),
+    )
+
+
+def plain(value: Any) -> Any:
+    """The plain data of which a configuration is read."""
+    match value:
+        case Argument(name=name):
+            return name
+        case Literal(value=literal):
+            return {"value": literal}
+        case sweep.Range(start=start, stop=stop, step=step):
+            return {"range": [start, stop, step]}
+        case sweep.Linspace(start=start, stop=stop, count=count):
+            return {"linspace": [start, stop, count]}
+        case sweep.Grid(axes=axes):
+            return {"grid": plain(axes)}
+        case sweep.Zip(axes=axes):
+            return {"zip": plain(axes)}
+        case sweep.RowsFrom(path=path):
+            return {"rows_from": path}
+        case CustomStorage(type=kind, keywords=keywords):
+            return {**keywords, "type": kind}
+        case JsonStorage() | NpyStorage() | NpzStorage() | MemoryStorage():
+            return {"type": type(value).__name__.removesuffix("Storage").lower(), **fields(value)}
+        case Config() | MetricConfig() | Input():
+            return fields(value)
+        case Path():
+            return str(value)
+        case list() | tuple():
+            return [plain(item) for item in value]
+        case dict():
+            return {key: plain(item) for key, item in value.items()}
+    return value
+
+
+def fields(value: Any) -> dict[str, Any]:
+    return {
+        field.name: plain(getattr(value, field.name))
+        for field in attrs.fields(type(value))
+        if field.name != "origin" and getattr(value, field.name) is not None
+    }
+
+
+@given(config=configs(), style=st.sampled_from([yaml_text.flow, yaml_text.block]))
+def test_configurations_to_yaml_and_back(config: Config, style: Any) -> None:
+    again = read(style(plain(config)))
+    assert repr(attrs.evolve(again, storage=config.storage, pythonpath=())) == repr(
+        attrs.evolve(config, pythonpath=())
+    )
+    assert again.pythonpath == tuple(FOLDER / path for path in config.pythonpath)
+    if isinstance(config.storage, JsonStorage | NpyStorage | NpzStorage):
+        folder = FOLDER / config.storage.metrics_dir
+        assert again.storage == attrs.evolve(config.storage, metrics_dir=folder)
+
+
+# --- the schema ------------------------------------------------------------------------------------------
+
+
+def is_whole(_: Any, value: Any) -> bool:
+    # For JSON 1.0 is an integer like 1; in YAML they are two values.
+    return type(value) is int
+
+
+Validator = jsonschema.validators.extend(
+    jsonschema.Draft7Validator,
+    type_checker=jsonschema.Draft7Validator.TYPE_CHECKER.redefine("integer", is_whole),
+)
+SCHEMA = Validator(json_schema())
+
+# What a schema cannot say, by the words of the loader.
+BEYOND_THE_SCHEMA = (
+    "no metric", "cannot read itself", "equally many", "no values from", "rows", "finite number", "too far apart",
+    "environment variable", "$ without meaning", "whose ~", "found the key",
+)  # fmt: skip
+
+
+def test_the_schema_is_a_schema() -> None:
+    jsonschema.Draft7Validator.check_schema(json_schema())
+
+
+def test_the_schema_file_is_up_to_date() -> None:
+    written = (CONFIGS / "smm.schema.json").read_text(encoding="utf-8")
+    assert written == json.dumps(json_schema(), indent=2) + "\n", "smm schema > configs/smm.schema.json"
+
+
+def test_the_schema_describes_every_key() -> None:
+    def described(schema: Any) -> None:
+        for key, value in schema.items() if isinstance(schema, dict) else ():
+            if key == "properties" and "type" in schema and "grid" not in value:
+                assert all("description" in each or each == {} for each in value.values()), value
+            described(value)
+
+    described(json_schema())
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda path: path.parent.name)
+def test_the_examples(path: Path) -> None:
+    assert SCHEMA.is_valid(_yaml.read(path.read_bytes(), "m").data)
+    load_config(path)
+
+
+@given(configs())
+def test_the_schema_takes_every_configuration(config: Config) -> None:
+    SCHEMA.validate(plain(config))
+
+
+junk = st.sampled_from([
+    None, True, 0, -1, 1, 1.0, 2.5, "", "x", "a.b", "${SMM_NOT_SET:-true}", "npz", [], ["x"], [1], [[]], {}, {"x": 1},
+    {"grid": {"a": [1]}}, {"range": [0, 3]}, {"value": 1}, {"type": "json"}, [{"range": [0, 1]}], [0, 1, 2], math.inf,
+]).map(copy.deepcopy)  # fmt: skip
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Every list and mapping in some data with every key of it."""
+    found: list[tuple[Any, Any]] = []
+    todo = [value]
+    while todo:
+        holder = todo.pop()
+        keys = (
+            list(holder)
+            if isinstance(holder, dict)
+            else range(len(holder))
+            if isinstance(holder, list)
+            else []
+        )
+        found += [(holder, key) for key in keys]
+        todo += [holder[key] for key in keys]
+    return found
+
+
+@given(config=configs(), data=st.data())
+def test_schema_and_loader_agree_on_spoilt_configurations(config: Config, data: st.DataObject) -> None:
+    spoilt = json.loads(json.dumps(plain(config)))
+    for _ in range(data.draw(st.integers(1, 3))):
+        holder, key = data.draw(st.sampled_from(places(spoilt)))
+        match data.draw(st.sampled_from(["replace", "delete", "add"])):
+            case "replace":
+                holder[key] = data.draw(junk)
+            case "delete":
+                del holder[key]
+            case "add" if isinstance(holder, dict):
+                holder[
+                    data.draw(st.sampled_from(["extra", "range", "value", "metric", "function", "type"]))
+                ] = data.draw(junk)
+        assume(spoilt)
+    agree(spoilt)
+
+
+@pytest.mark.parametrize(("text", "wanted"), yaml_text.table("bad_configs.txt"))
+def test_schema_and_loader_agree_on_the_table(text: str, wanted: list[str]) -> None:
+    document = _yaml.read(text.encode(), "m.yaml")
+    if not document.problems and document.data is not None:
+        agree(document.data)
+
+
+def agree(data: Any) -> None:
+    try:
+        read(yaml_text.flow(data))
+    except ConfigError as error:
+        said = [problem.message for problem in error.problems]
+        beyond = all(any(words in message for words in BEYOND_THE_SCHEMA) for message in said)
+        beyond = beyond or "${" in json.dumps(data)  # what a variable holds is no matter of the schema
+        assert beyond or not SCHEMA.is_valid(data), said
+    else:
+        SCHEMA.validate(data)

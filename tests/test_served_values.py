@@ -1,0 +1,525 @@
+"""The value a caller gets: canonical, the caller's own but for shared read-only arrays, and never lost."""
+
+from __future__ import annotations
+
+import math
+import resource
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from smm import (
+    DatedCacheManager,
+    JsonStorageInterface,
+    MemoryStorageInterface,
+    NpyStorageInterface,
+    NpzStorageInterface,
+    StorageInterface,
+)
+from smm.errors import MetricNotStoredError, UnstorableError
+from tests.stores import MAKERS, DictStorage, NumpyFiles, PickleFiles
+
+
+def manager(storage: StorageInterface, function: Callable[[], Any], **options: Any) -> DatedCacheManager:
+    made = DatedCacheManager(storage, verbose=False, **options)
+    made.set_functions_dict({"x": function})
+    return made
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Equal, with the same type, dtype, shape and byte order; nan is nan, and 0.0 is not -0.0."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, np.ndarray | np.generic):
+        if one.dtype.hasobject:
+            return one.shape == other.shape and alike(one.tolist(), other.tolist())
+        return (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(alike, one, other))
+    if isinstance(one, dict):
+        return (
+            len(one) == len(other) and alike([*one], [*other]) and alike([*one.values()], [*other.values()])
+        )
+    if isinstance(one, float):
+        return struct.pack("d", one) == struct.pack("d", other) or (math.isnan(one) and math.isnan(other))
+    if isinstance(one, complex):
+        return alike(one.real, other.real) and alike(one.imag, other.imag)
+    return bool(one == other)
+
+
+def arrays_in(value: Any) -> list[Any]:
+    if isinstance(value, np.ndarray):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [array for part in value for array in arrays_in(part)] if isinstance(value, list | tuple) else []
+
+
+ARRAYS = npst.arrays(
+    st.one_of(npst.boolean_dtypes(), npst.integer_dtypes(), npst.floating_dtypes(), npst.datetime64_dtypes()),
+    npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4),
+)
+ATOMS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=True),
+    st.complex_numbers(),
+    st.text(),
+    st.binary(),
+)
+JSON_ATOMS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=True), st.text())
+
+
+def nested(atoms: st.SearchStrategy[Any], keys: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.recursive(
+        atoms,
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3),
+            st.lists(inner, max_size=3).map(tuple),
+            st.dictionaries(keys, inner, max_size=3),
+        ),
+        max_leaves=6,
+    )
+
+
+NPZ = nested(
+    st.one_of(ATOMS, ARRAYS, ARRAYS.map(lambda array: array[()])), st.one_of(st.text(), st.integers())
+)
+JSON = nested(st.one_of(JSON_ATOMS, npst.arrays(np.float64, (2, 2)), st.just(np.int8(3))), st.text())
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "npz": NPZ,
+    "npy": ARRAYS,
+    "json": JSON,
+    "memory": NPZ,
+    "three methods, dict": NPZ,
+    "three methods, files": ARRAYS,
+    "subclass": NPZ,
+}
+
+
+# --- canonical -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", VALUES)
+@given(data=st.data())
+def test_the_first_call_memory_and_a_reload_give_the_same(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject
+) -> None:
+    value = data.draw(VALUES[kind])
+    storage = MAKERS[kind](tmp_path_factory.mktemp("results"))
+    cm = manager(storage, lambda: value)
+    first = cm["x"]
+    assert alike(cm["x"], first)
+    assert alike(cm.load("x", force=True), first)
+    assert alike(manager(storage, lambda: None)["x"], first)
+    assert alike(storage.load("x"), first)
+    if hasattr(storage, "canonical"):
+        assert alike(storage.canonical("x", value), first)
+        assert alike(cm.compute("x", force=True), first)
+        assert alike(cm.save("x"), first)
+    writable = manager(storage, lambda: None, read_only=False)["x"]
+    assert alike(writable, first)
+
+
+@pytest.mark.parametrize(
+    ("maker", "given_value", "canonical"),
+    [
+        (JsonStorageInterface, (1, np.arange(2)), [1, [0, 1]]),
+        (JsonStorageInterface, {"a": np.float64(0.5)}, {"a": 0.5}),
+        (NpyStorageInterface, [1, 2], np.array([1, 2])),
+        (NpyStorageInterface, 1.5, np.array(1.5)),
+        (NumpyFiles, 1.5, np.array(1.5)),
+        (NumpyFiles, [[1, 2]], np.array([[1, 2]])),
+    ],
+)
+def test_what_a_storage_gives_back_changed_is_changed_on_the_first_call(
+    tmp_path: Path, maker: Any, given_value: Any, canonical: Any
+) -> None:
+    cm = manager(maker(tmp_path), lambda: given_value)
+    assert alike(cm["x"], canonical)
+    assert alike(cm["x"], canonical)
+    assert alike(manager(maker(tmp_path), lambda: None)["x"], canonical)
+
+
+def test_a_function_inside_a_metric_gets_the_canonical_value(tmp_path: Path) -> None:
+    cm = DatedCacheManager(JsonStorageInterface(tmp_path), verbose=False)
+    cm.set_functions_dict({"a": lambda: (1, 2), "b": lambda: type(cm["a"]).__name__})
+    assert cm["b"] == "list"
+
+
+# --- the caller's own, but for shared read-only arrays ------------------------------------------------------
+
+
+def tree() -> Any:
+    return {
+        "list": [np.arange(3.0), [np.ones((2, 2))]],
+        "tuple": (np.array("text"), 1),
+        "void": np.zeros(2, "i4,f8"),
+    }
+
+
+WITH_ARRAYS = ["npz", "memory", "three methods, dict", "subclass"]
+
+
+@pytest.fixture(params=WITH_ARRAYS)
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> StorageInterface:
+    return MAKERS[request.param](tmp_path)
+
+
+@pytest.fixture(params=["first", "memory", "compute", "reload"])
+def fetched(request: pytest.FixtureRequest, storage: StorageInterface) -> Callable[..., Any]:
+    """Something that brings a manager whose metric `x` came about in each of the ways it can."""
+
+    def fetch(function: Callable[[], Any] = tree, **options: Any) -> DatedCacheManager:
+        cm = manager(storage, function, **options)
+        if request.param == "compute":
+            cm.compute("x")
+            return cm
+        cm.get("x")
+        if request.param == "memory":
+            cm.get("x")
+        return manager(storage, function, **options) if request.param == "reload" else cm
+
+    return fetch
+
+
+def test_arrays_are_read_only(fetched: Callable[..., DatedCacheManager]) -> None:
+    cm = fetched()
+    for array in arrays_in(cm.load("x")):
+        with pytest.raises(ValueError, match="assignment destination is read-only"):
+            array[...] = 0
+        with pytest.raises(ValueError, match="cannot set WRITEABLE flag"):
+            array.setflags(write=True)
+        array.copy()[...] = 0
+    assert alike(cm.load("x"), tree())
+
+
+def test_arrays_are_shared(fetched: Callable[..., DatedCacheManager]) -> None:
+    cm = fetched()
+    for one, other in zip(arrays_in(cm.load("x")), arrays_in(cm.load("x")), strict=True):
+        assert np.shares_memory(one, other)
+
+
+def test_containers_are_built_anew(fetched: Callable[..., DatedCacheManager]) -> None:
+    cm = fetched()
+    value = cm.load("x")
+    value["list"][1].append("more")
+    value["list"].clear()
+    value["new"] = 1
+    del value["tuple"]
+    assert alike(cm.load("x"), tree())
+
+
+def test_shape_and_dtype_belong_to_the_caller(fetched: Callable[..., DatedCacheManager]) -> None:
+    cm = fetched(lambda: np.arange(4.0))
+    value = cm.load("x")
+    value.shape = (2, 2)
+    assert cm.load("x").shape == (4,)
+
+
+def test_a_structured_scalar_belongs_to_the_caller(fetched: Callable[..., DatedCacheManager]) -> None:
+    cm = fetched(lambda: [np.zeros(1, "i4,f8")[0]])
+    value = cm.load("x")
+    with suppress(ValueError):  # a read-only one is as good
+        value[0]["f0"] = 7
+    assert cm.load("x")[0]["f0"] == 0
+
+
+def test_read_only_false_gives_every_caller_a_writable_copy(
+    fetched: Callable[..., DatedCacheManager],
+) -> None:
+    cm = fetched(read_only=False)
+    value = cm.load("x")
+    for array in arrays_in(value):
+        assert array.flags.writeable
+        array[...] = np.zeros((), array.dtype)
+    assert alike(cm.load("x"), tree())
+    assert not any(
+        np.shares_memory(one, other)
+        for one, other in zip(arrays_in(cm.load("x")), arrays_in(cm.load("x")), strict=True)
+    )
+
+
+def test_the_manager_keeps_its_own_copy(fetched: Callable[..., DatedCacheManager]) -> None:
+    own = tree()
+    cm = fetched(lambda: own)
+    for array in arrays_in(own):
+        assert array.flags.writeable, "the function's arrays stay the function's"
+        array[...] = np.ones((), array.dtype)
+    own["list"].clear()
+    assert alike(cm.load("x"), tree())
+
+
+def test_views_of_the_functions_array_are_copied(fetched: Callable[..., DatedCacheManager]) -> None:
+    own = np.arange(10.0)
+    cm = fetched(lambda: [own[::2], own[5:]])
+    assert own.flags.writeable
+    own[:] = -1
+    assert alike(
+        [array.tolist() for array in cm.load("x")], [[0.0, 2.0, 4.0, 6.0, 8.0], [5.0, 6.0, 7.0, 8.0, 9.0]]
+    )
+
+
+def test_what_a_storage_keeps_is_not_the_callers(tmp_path: Path) -> None:
+    storage = DictStorage()
+    cm = manager(storage, tree)
+    cm["x"]["list"].clear()
+    manager(storage, tree)["x"]["list"].clear()
+    assert alike(storage.kept["x"], tree())
+    assert alike(cm["x"], tree())
+    storage.save("y", [np.zeros(2)])
+    storage.save("y_date", "2020-01-31")
+    kept = storage.kept["y"]
+    cm.load("y")
+    assert kept[0].flags.writeable, "reading does not change what the storage keeps"
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_objects_in_arrays_are_no_shared_state(tmp_path: Path, read_only: bool) -> None:
+    storage = NpzStorageInterface(tmp_path, allow_pickle=True)
+    own = np.array([[1], {"a": 2}, None], dtype=object)
+    for cm in (manager(storage, lambda: own, read_only=read_only), manager(storage, lambda: own)):
+        value = cm["x"]
+        value[0].append(2)
+        value[1]["b"] = 3
+        assert cm["x"].tolist() == [[1], {"a": 2}, None]
+    assert own.tolist() == [[1], {"a": 2}, None]
+
+
+# --- storages of users keep what they like ------------------------------------------------------------------
+
+
+class Thing:
+    """A user's own."""
+
+    def __init__(self) -> None:
+        self.parts = [1]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Thing) and self.parts == other.parts
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+ANYTHING: dict[str, Any] = {
+    "object": Thing(),
+    "nested": {"things": [Thing(), (Thing(),)]},
+    "keys": {date(2020, 1, 31): [1], Thing: 2},
+    "set": {1, 2, (3,)},
+    "masked": np.ma.masked_array([1, 2], mask=[True, False]),
+    "objects": np.array([{"a": 1}], dtype=object),
+}
+
+
+@pytest.mark.parametrize("what", ANYTHING)
+@pytest.mark.parametrize("maker", [lambda _: DictStorage(), PickleFiles], ids=["dict", "pickle"])
+def test_a_users_storage_keeps_what_it_can(tmp_path: Path, maker: Any, what: str) -> None:
+    value = ANYTHING[what]
+    storage = maker(tmp_path)
+    cm = manager(storage, lambda: value)
+    for given_back in (cm["x"], cm["x"], manager(storage, lambda: None)["x"], cm.load("x", force=True)):
+        assert type(given_back) is type(value)
+        assert np.all(given_back == value)
+
+
+@pytest.mark.parametrize("maker", [lambda _: DictStorage(), PickleFiles], ids=["dict", "pickle"])
+def test_a_users_storage_may_keep_a_circle(tmp_path: Path, maker: Any) -> None:
+    circle: list[Any] = [1]
+    circle.append(circle)
+    storage = maker(tmp_path)
+    cm = manager(storage, lambda: circle)
+    for value in (cm["x"], cm["x"], manager(storage, lambda: None)["x"]):
+        assert value[0] == 1
+        assert value[1][1][0] == 1
+
+
+def test_a_storage_with_some_abilities() -> None:
+    class WithRecords(DictStorage):
+        def __init__(self) -> None:
+            super().__init__()
+            self.notes: dict[str, str] = {}
+
+        def has_record(self, name: str) -> bool:
+            return name in self.notes
+
+        def read_record(self, name: str) -> str | None:
+            return self.notes.get(name)
+
+        def write_record(self, name: str, text: str) -> None:
+            self.notes[name] = text
+
+        def remove_record(self, name: str) -> None:
+            self.notes.pop(name, None)
+
+        def names(self) -> set[str]:
+            return set(self.kept)
+
+        def recorded(self) -> set[str]:
+            return self.names() & set(self.notes)
+
+    class WithCanonical(DictStorage):
+        def canonical(self, name: str, data: Any) -> Any:
+            return [*data]
+
+    with_records = WithRecords()
+    cm = manager(with_records, lambda: [1])
+    assert cm["x"] == [1]
+    assert set(with_records.kept) == {"x"}
+    assert cm.date("x") == manager(with_records, lambda: None).date("x")
+    assert manager(with_records, lambda: None)["x"] == [1]
+    assert cm.load("x_date").startswith(str(cm.date("x").year))
+
+    with_canonical = WithCanonical()
+    assert manager(with_canonical, lambda: (1, 2))["x"] == [1, 2]
+    assert manager(with_canonical, lambda: None)["x"] == [1, 2]
+
+
+# --- a computed value is not lost ---------------------------------------------------------------------------
+
+REFUSED: list[tuple[Any, Any, str]] = [
+    (NpzStorageInterface, {"a": [1, 2, 3, {4}]}, r"\['a'\]\[3\]: .*set"),
+    (NpzStorageInterface, np.array([None]), "an array of Python objects"),
+    (NpyStorageInterface, {"a": 1}, "dict"),
+    (JsonStorageInterface, {"a": [1, b"x"]}, r"\['a'\]\[1\]: .*bytes"),
+    (lambda _: MemoryStorageInterface(), Thing(), r".*Thing; save plain data"),
+]
+
+
+@pytest.mark.parametrize(("maker", "value", "words"), REFUSED)
+@pytest.mark.parametrize("ask", ["get", "save", "compute"])
+def test_a_refusal_carries_the_value(tmp_path: Path, maker: Any, value: Any, words: str, ask: str) -> None:
+    storage = maker(tmp_path / "results")
+    cm = manager(storage, lambda: value)
+    with pytest.raises(UnstorableError, match=f"metric 'x': {words}") as caught:
+        getattr(cm, ask)("x")
+    assert caught.value.value is value
+    assert isinstance(caught.value, TypeError)
+    assert cm.cache == {}
+    assert not storage.exists("x")
+    assert not storage.exists("x_date")
+
+
+@pytest.mark.parametrize(("maker", "value", "words"), REFUSED)
+def test_a_refusal_leaves_the_old_value_and_date(tmp_path: Path, maker: Any, value: Any, words: str) -> None:
+    storage = maker(tmp_path)
+    cm = manager(storage, lambda: [1.0, 2.0])
+    before, date_before = cm["x"], cm.date("x")
+    cm.functions_dict["x"] = lambda: value
+    with pytest.raises(UnstorableError):
+        cm.get("x", use_stored=False)
+    assert alike(cm["x"], before)
+    assert alike(cm.load("x", force=True), before)
+    assert cm.date("x") == date_before
+
+
+def test_a_refusal_of_an_upstream_metric_carries_the_upstream_value(tmp_path: Path) -> None:
+    cm = DatedCacheManager(NpzStorageInterface(tmp_path), verbose=False)
+    cm.set_functions_dict({"up": lambda: {1}, "down": lambda: cm["up"]})
+    with pytest.raises(UnstorableError) as caught:
+        cm["down"]
+    assert (caught.value.name, caught.value.value) == ("up", {1})
+
+
+@contextmanager
+def small_files_only(size: int) -> Iterator[None]:
+    """As on a full disk: nothing may grow beyond `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy", "json", "subclass", "three methods, files"])
+def test_after_a_full_disk_the_value_stays_in_memory(tmp_path: Path, kind: str) -> None:
+    calls: list[None] = []
+
+    def function() -> Any:
+        calls.append(None)
+        return np.arange(100_000.0)
+
+    cm = manager(MAKERS[kind](tmp_path / "results"), function)
+    with small_files_only(100_000), pytest.raises(OSError) as caught:  # noqa: PT011 - any of the system's
+        cm.get("x")
+    assert any("CM.save('x')" in note for note in caught.value.__notes__)
+    assert "1 unsaved" in repr(cm)
+    assert cm.exists("x")
+    with small_files_only(100_000), pytest.raises(OSError):  # noqa: PT011
+        cm.get("x")
+    with pytest.raises(MetricNotStoredError):
+        manager(cm.storage_interface, function).load("x")
+    assert len(cm.save("x")) == 100_000
+    assert len(calls) == 1
+    assert len(manager(cm.storage_interface, function).load("x")) == 100_000
+    if kind != "three methods, files":
+        assert list((tmp_path / "results" / ".smm" / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy", "json", "subclass"])
+def test_a_full_disk_leaves_the_old_pair(tmp_path: Path, kind: str) -> None:
+    sizes = iter([10, 100_000])
+    cm = manager(MAKERS[kind](tmp_path), lambda: np.zeros(next(sizes)))
+    cm.get("x")
+    date_before = cm.date("x")
+    with small_files_only(100_000), pytest.raises(OSError):  # noqa: PT011
+        cm.get("x", use_stored=False)
+    assert len(cm.load("x")) == 100_000, "the new value is in memory"
+    assert len(manager(cm.storage_interface, lambda: None).load("x")) == 10, "the old one is stored, whole"
+    assert cm.date("x") == date_before
+
+
+class Picky(DictStorage):
+    """A storage that refuses in its own words."""
+
+    error: BaseException | None = ValueError("too purple")
+
+    def save(self, name: str, data: Any) -> None:
+        if self.error is not None and not name.endswith("_date"):
+            raise self.error
+        super().save(name, data)
+
+
+@pytest.mark.parametrize("error", [ValueError("too purple"), TypeError("purple"), KeyboardInterrupt()])
+def test_whatever_a_storage_raises_the_value_is_not_lost(error: BaseException) -> None:
+    storage = Picky()
+    storage.error = error
+    calls: list[None] = []
+
+    def function() -> list[int]:
+        calls.append(None)
+        return [1]
+
+    cm = manager(storage, function)
+    with pytest.raises(type(error)) as caught:
+        cm.get("x")
+    assert caught.value is error
+    assert cm.compute("x") == [1]
+    storage.error = None
+    assert cm.save("x") == [1]
+    assert len(calls) == 1
+    assert manager(storage, lambda: None).load("x") == [1]
+
+
+def test_a_subclass_that_cannot_write_this(tmp_path: Path) -> None:
+    storage = PickleFiles(tmp_path)
+    values: Iterator[Any] = iter([[1], [lambda: 1]])
+    cm = manager(storage, lambda: next(values))
+    cm.get("x")
+    date_before = cm.date("x")
+    with pytest.raises(Exception, match="lambda"):
+        cm.get("x", use_stored=False)
+    assert manager(storage, lambda: None).load("x") == [1], "the old pair, whole"
+    assert cm.date("x") == date_before
+    assert list((tmp_path / ".smm" / "tmp").iterdir()) == []
+    assert cm.compute("x")[0]() == 1, "what was computed is not lost"
