@@ -86,18 +86,21 @@ def metric_name(
     named, extra = named or {}, extra or {}
     if not (positional or named or extra):
         return base_name
-    given = [(_plain(value), "", value) for value in positional]
-    given += [(_plain(value), f"{name}=", value) for name, value in named.items()]
-    given += [(_plain(value) if _plain(name) else None, f"{name}=", value) for name, value in extra.items()]
+    parts = [_plain(value) for value in positional]
+    parts += [_labelled(name, value) for name, value in named.items()]
+    parts += [_labelled(name, value) if _plain(name) else None for name, value in extra.items()]
+    plain = [part for part in parts if part is not None]
+    if len(plain) == len(parts) and plain[-1] != "date":
+        text = "_".join(plain)
+        if text == _cut(text, _LONGEST_TEXT):
+            return f"{base_name}_{text}"
+    others = {**named, **extra}
+    readable = [_readable(value) for value in positional]
+    readable += [f"{name}={_readable(value)}" for name, value in others.items()]
     text = "_".join(
-        _safe(prefix + _readable(value)) if plain is None else prefix + plain
-        for plain, prefix, value in given
+        _safe(instead) if part is None else part for part, instead in zip(parts, readable, strict=True)
     )
-    kept = _cut(text, _LONGEST_TEXT)
-    whole = kept == text and all(plain is not None for plain, _, _ in given)
-    if whole and given[-1][:2] != ("date", ""):
-        return f"{base_name}_{text}"
-    return f"{base_name}_{kept}~{digest((tuple(positional), {**named, **extra}))}"
+    return f"{base_name}_{_cut(text, _LONGEST_TEXT)}~{digest((tuple(positional), others))}"
 
 
 def legacy_metric_name(base_name: str, params: Iterable[Any]) -> str:
@@ -112,6 +115,11 @@ def legacy_metric_name(base_name: str, params: Iterable[Any]) -> str:
 def _plain(value: Any) -> str | None:
     write = _PLAIN.get(type(value))
     return None if write is None else write(value)
+
+
+def _labelled(name: str, value: Any) -> str | None:
+    plain = _plain(value)
+    return None if plain is None else f"{name}={plain}"
 
 
 _PLAIN: dict[type, Callable[[Any], str | None]] = {
@@ -196,11 +204,11 @@ def show_call(base_name: str, params: Mapping[str, Any], named: Collection[str] 
     shown: list[str] = []
     for name, value in params.items():
         if name.startswith("**"):
-            shown += [f"{key}={_SHORT.repr(item)}" for key, item in value.items()]
+            shown += [f"{key}={short(item)}" for key, item in value.items()]
         elif name.startswith("*"):
-            shown += map(_SHORT.repr, value)
+            shown += map(short, value)
         else:
-            shown.append(f"{name}={_SHORT.repr(value)}" if name in named else _SHORT.repr(value))
+            shown.append(f"{name}={short(value)}" if name in named else short(value))
     text = ", ".join(shown)
     return f"{base_name}({text if len(text) <= _LONGEST_CALL else text[:_LONGEST_CALL] + '...'})"
 
@@ -226,4 +234,5 @@ class _Short(reprlib.Repr):
         return f"<array of {x.dtype}, shape {x.shape}>"
 
 
-_SHORT = _Short()
+short = _Short().repr
+"""A canonical value as a message shows it: `[1, 2]`, `<array of float64, shape (3,)>`."""

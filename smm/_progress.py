@@ -56,7 +56,9 @@ def _with_bar(outcomes: Iterable[Outcome], planned: Plan) -> Iterator[Outcome]:
             if number > 0:
                 bar.update(task, completed=before + number, description=running[number])
             if outcome.error is not None and outcome.upstream is None:
-                bar.console.print(f"{outcome.name}: {_ended(outcome)}", style="red", markup=False, highlight=False)
+                bar.console.print(
+                    f"{outcome.name}: {_ended(outcome)}", style="red", markup=False, highlight=False
+                )
             yield outcome
 
 

@@ -29,6 +29,7 @@ from smm.errors import (
     UnstorableError,
     closest,
 )
+from smm.identity import check_base_name
 from smm.metric import Record
 from smm.protocols import SIDECAR, StorageInterface
 
@@ -172,6 +173,7 @@ class Serving:
                 row = self.functions_dict.get(name)
                 if row is None:
                     raise self._unknown(name)
+                check_base_name(name)
                 value, _ = self._compute(name, row, flight, verbose)
             return self._give(value)
 
@@ -223,6 +225,7 @@ class Serving:
         self, name: str, row: Callable[[], Any], flight: Flight, use_stored: bool, verbose: bool | None
     ) -> Any:
         """The canonical value, computed and stored, unless another process was quicker."""
+        check_base_name(name)  # an entry put into functions_dict by hand was not seen before
         self._shelf.check(name)
         with self._lock(name, verbose):
             if use_stored:
@@ -369,7 +372,8 @@ class Serving:
 
     def _not_stored(self, name: str) -> MetricNotStoredError:
         if name in self.cache:
-            detail = f"it is in memory, unsaved: CM.save({name!r})"
+            unsaved = ", unsaved" if name in self._unsaved else ""
+            detail = f"it is in memory{unsaved}: CM.save({name!r}) stores that value"
         elif not _is_sidecar(name) and self.storage_interface.exists(name):
             detail = "its data is there without a side-car: it was never finished"
         else:

@@ -326,7 +326,7 @@ def decorated(function: Callable[P, R], collected: CollectedMetric) -> Cached[P,
             return collected(*args, use_stored=use_stored is not False, **kwargs)
         if use_stored is not None:
             raise TypeError(
-                f"{collected.base_name}(..., use_stored={use_stored}) goes through the manager: add cache=True"
+                f"{collected.base_name}(..., use_stored={use_stored}) is for the manager: add cache=True"
             )
         return function(*args, **kwargs)
 

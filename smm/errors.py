@@ -53,8 +53,13 @@ def _restore(kind: type[SmmError], data: dict[str, Any]) -> SmmError:
 
 
 def closest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the known word nearest to `word`, else an empty string."""
-    found = difflib.get_close_matches(word, list(known), n=1)
+    """`; did you mean 'x'?` for the known word nearest to `word`, else an empty string.
+
+    Looks at no more than 2,000 of the known words, first at those that begin alike: it takes milliseconds.
+    """
+    known = list(known)
+    alike = [name for name in known if name[:2] == word[:2]]
+    found = difflib.get_close_matches(word, [*alike[:1000], *known[:1000]], n=1)
     return f"; did you mean {found[0]!r}?" if found else ""
 
 

@@ -23,6 +23,7 @@ from smm._names import (
     legacy_metric_name,
     metric_name,
     params_to_json,
+    short,
     show_call,
 )
 from smm._signature import read_signature
@@ -200,6 +201,9 @@ class Binder:
         Raises:
             MetricNameError: `name_generation_function` gave what cannot be a metric's name.
         """
+        form = call.form
+        if name_generation_function is None and not form.ignored and form.positional == len(call.values):
+            return metric_name(self.base_name, call.values)  # nothing to sort out: the quick way for most
         declared, rest, named, extra = self._sorted_out(call)
         if name_generation_function is None:
             return metric_name(self.base_name, (*declared.values(), *rest), named, extra)
@@ -352,13 +356,14 @@ def _distance(one: Call, other: Call) -> float:
     return apart
 
 
-def _unlikeness(one: Any, other: Any) -> float:
+def _unlikeness(one: object, other: object) -> float:
     """From 0 (`1` and `1.0`) to 1 (nothing in common)."""
     if isinstance(one, int | float) and isinstance(other, int | float):
         try:
-            return abs(one - other) / (abs(one) + abs(other)) if one != other else 0.0
+            ratio = abs(one - other) / (abs(one) + abs(other)) if one != other else 0.0
         except OverflowError:
             return 1.0
-    text, other_text = str(one)[:100], str(other)[:100]
+        return ratio if ratio <= 1 else 1.0  # nan where one is infinite
+    text, other_text = (value if isinstance(value, str) else short(value) for value in (one, other))
     alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(text, other_text, strict=False))
     return 1 - sum(1 for _ in alike) / max(len(text), len(other_text), 1)

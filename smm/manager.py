@@ -69,7 +69,7 @@ class DatedCacheManager(Serving):
 
     def _manual_entry(self, name: str, function: Callable[..., Any]) -> Callable[[], Any]:
         check_base_name(name)
-        if isinstance(self.functions_dict.get(name), Row):
+        if name in self._rows or isinstance(self.functions_dict.get(name), Row):
             raise NameClashError(base_name=name, reason="a collected metric has this name; give another one")
         if not callable(function):
             raise DeclarationError(

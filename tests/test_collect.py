@@ -309,6 +309,15 @@ def test_a_caller_who_changes_a_row_afterwards_changes_nothing(
     assert len(cm.rows.params_list) == 4
 
 
+def test_the_params_list_that_is_shown_is_not_the_one_that_is_computed(
+    cm: ParameterizedDatedCacheManager,
+) -> None:
+    cm.collect("f", params_list=[[[1, 2]], [np.arange(2)]])(lambda a: [int(x) for x in a])
+    cm.f.params_list[0][0].append(3)
+    cm.f.params_list[1][0][:] = 9
+    assert cm.f.get_all() == [[1, 2], [0, 1]]
+
+
 def test_params_are_copied_when_given(cm: ParameterizedDatedCacheManager) -> None:
     rows = [[1, 2]]
     decorator = cm.collect(params_list=rows)
@@ -534,6 +543,22 @@ def test_a_bare_collect_with_dynamic_metric_creation(dynamic: Any) -> None:
     assert list(dynamic) == []
     assert dynamic.poly(1, 2) == 12
     assert dynamic.poly.get_all() == []
+
+
+def test_a_refused_call_creates_nothing(tmp_path: Path) -> None:
+    def name_of(base_name: str, params: Any) -> str:
+        return {1: "x_date", 2: "", 3: "n" * 300}.get(params[0], "fine")
+
+    for dynamic in (False, True):
+        cm: Any = ParameterizedDatedCacheManager(
+            NpzStorageInterface(tmp_path / "results"), verbose=False, dynamic_metric_creation=dynamic
+        )
+        cm.collect("f", [[0]], name_of)(lambda a: a)
+        for params in ((1,), (2,), (3,), (object(),), (), (1, 2)):
+            with pytest.raises((ValueError, TypeError)):
+                cm.f(*params)
+        assert not (tmp_path / "results").exists()
+        assert cm.cache == {}
 
 
 def test_dynamic_metrics_never_share_a_name(dynamic: Any) -> None:

@@ -25,12 +25,13 @@ from tests.params import Colour, Level, Mode, Side, Zone, params
 NAN = float("nan")
 
 
-def alike(one: object, other: object) -> bool:
+def alike(one: Any, other: Any) -> bool:
     """Equal, of one type, nan like nan, 0.0 unlike -0.0; arrays also in dtype, order and shape."""
     if type(one) is not type(other):
         return False
     if isinstance(one, np.ndarray):
-        return (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
+        same: bool = (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
+        return same
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(alike, one, other))
     if isinstance(one, dict):

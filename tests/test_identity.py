@@ -556,6 +556,8 @@ def test_any_call_can_be_shown(args: list[Any]) -> None:
         ([math.inf, NAN], "f(1, 2)"),
         ([10**400, 0.5], "f(1, 2)"),
         ([[1], np.zeros(3)], "f(1, 2)"),
+        (["", 10**5000], "f(1, 2)"),
+        ([-math.inf, "hi"], "f(7, 'high')"),
     ],
 )
 def test_the_nearest_row(asked: list[Any], closest: str) -> None:

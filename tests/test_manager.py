@@ -488,7 +488,7 @@ def test_date_and_record_read_the_storage_and_not_memory(any_cm: DatedCacheManag
     any_cm.set_functions_dict({"x": Counting()})
     any_cm.compute("x")
     for ask in (any_cm.date, any_cm.record):
-        with pytest.raises(MetricNotStoredError, match=r"in memory, unsaved: CM.save\('x'\)"):
+        with pytest.raises(MetricNotStoredError, match=r"in memory: CM.save"):
             ask("x")
     any_cm.get("x")
     other = again(any_cm)
@@ -782,6 +782,16 @@ def test_an_entry_put_into_functions_dict_is_used_from_then_on(any_cm: DatedCach
     assert any_cm["x"] == 2, "a stored name needs no function"
     with pytest.raises(UnknownMetricError):
         any_cm.get("x", use_stored=False) if not any_cm.exists("x") else any_cm.compute("x", force=True)
+
+
+def test_an_entry_put_in_under_a_side_cars_name(any_cm: DatedCacheManager) -> None:
+    any_cm.functions_dict.update({"x": lambda: 1, "x_date": lambda: 2})
+    any_cm.get("x")
+    for ask in (any_cm.get, any_cm.save, any_cm.compute):
+        with pytest.raises(MetricNameError, match="_date"):
+            ask("x_date")
+    assert again(any_cm).load("x") == 1
+    assert again(any_cm).date("x") == any_cm.date("x")
 
 
 def test_use_stored_false_needs_a_function(any_cm: DatedCacheManager) -> None:

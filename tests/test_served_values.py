@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import resource
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date
@@ -330,6 +331,13 @@ def test_a_users_storage_keeps_what_it_can(tmp_path: Path, maker: Any, what: str
     for given_back in (cm["x"], cm["x"], manager(storage, lambda: None)["x"], cm.load("x", force=True)):
         assert type(given_back) is type(value)
         assert np.all(given_back == value)
+
+
+def test_a_users_storage_may_keep_what_cannot_be_copied() -> None:
+    lock = threading.Lock()
+    cm = manager(DictStorage(), lambda: {"lock": lock, date(2020, 1, 31): [1]})
+    for value in (cm["x"], cm["x"], cm.load("x", force=True)):
+        assert value == {"lock": lock, date(2020, 1, 31): [1]}
 
 
 @pytest.mark.parametrize("maker", [lambda _: DictStorage(), PickleFiles], ids=["dict", "pickle"])
