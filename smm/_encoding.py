@@ -13,6 +13,8 @@ import fractions
 import hashlib
 import math
 import pathlib
+import re
+import reprlib
 import types
 import uuid
 import zoneinfo
@@ -65,7 +67,7 @@ def canonical(value: Any, above: tuple[int, ...] = ()) -> Any:
         return value
     if kind in _CONTAINERS:
         if id(value) in above:
-            raise Unsupported(f"{_article(kind.__name__)} that contains itself")
+            raise Unsupported(f"a {kind.__name__} that contains itself")
         if len(above) == DEEPEST:
             raise Unsupported(f"nested more than {DEEPEST} deep")
         return _CONTAINERS[kind](value, (*above, id(value)))
@@ -114,7 +116,7 @@ def _dict(value: dict[Any, Any], above: tuple[int, ...]) -> dict[Any, Any]:
         try:
             done[key] = canonical(item, above)
         except Unsupported as error:
-            raise Unsupported(error.found, f"[{given!r}]{error.place}") from None
+            raise Unsupported(error.found, f"[{short(given)}]{error.place}") from None
     return done
 
 
@@ -195,8 +197,26 @@ def _described(value: Any) -> str:
     return f"{text}, a subclass of {over.__name__}" if over else text
 
 
-def _article(noun: str) -> str:
-    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+class _Short(reprlib.Repr):
+    """One short line for any canonical value, whatever its size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxlong = self.maxother = 60
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = 10
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Python may refuse to write a long one out."""
+        bits = x.bit_length()
+        return super().repr_int(x, level) if bits <= BITS_IN_DECIMAL else f"<int of {bits} bits>"
+
+    def repr_ndarray(self, x: np.ndarray[Any, Any], _: int) -> str:
+        """Its elements would take several lines."""
+        return f"<array of {x.dtype}, shape {x.shape}>"
+
+
+short = _Short().repr
+"""A canonical value as a message shows it: `[1, 2]`, `<array of float64, shape (3,)>`."""
 
 
 # --- encoding -------------------------------------------------------------------------------------------
@@ -274,6 +294,7 @@ _SCALARS: dict[type, tuple[bytes, Callable[[Any], bytes]]] = {
     str: (b"s", lambda value: value.encode("utf-8", "surrogatepass")),
     bytes: (b"y", lambda value: value),
 }
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SEQUENCES: dict[type, bytes] = {list: b"l", tuple: b"t"}
 _UNORDERED: dict[type, bytes] = {set: b"S", frozenset: b"F"}
 
@@ -281,14 +302,17 @@ _UNORDERED: dict[type, bytes] = {set: b"S", frozenset: b"F"}
 def json_form(value: Any) -> Any:
     """A canonical value as JSON can hold it; the texts of two are equal exactly if the encodings are.
 
-    None, bool, int, finite float, str and lists are themselves; anything else is an object with its
-    `type` and what else makes it, arrays with dtype, shape and the digest of their bytes.
+    None, bool, int, finite float, str and lists are themselves. Anything else, also a very long int or a str
+    with lone surrogates, is an object with its `type` and what else makes it: an array's are dtype, shape
+    and the digest of its bytes.
     """
     kind = type(value)
     if kind is int and value.bit_length() > BITS_IN_DECIMAL:
         return {"type": "int", "hex": f"{value:x}"}
     if kind is float and not math.isfinite(value):
         return {"type": "float", "value": str(value)}
+    if kind is str and _SURROGATE.search(value):  # JSON takes two of them for the character they make
+        return {"type": "str", "hex": value.encode("utf-8", "surrogatepass").hex()}
     if kind in (types.NoneType, bool, int, float, str):
         return value
     if kind is list:

@@ -10,13 +10,12 @@ import enum
 import itertools
 import math
 import re
-import reprlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from smm._encoding import BITS_IN_DECIMAL, digest, encode, json_form, parts
+from smm._encoding import BITS_IN_DECIMAL, digest, encode, json_form, parts, short
 from smm.errors import MetricNameError
 
 _LONGEST_PART = 40
@@ -86,12 +85,13 @@ def metric_name(
     named, extra = named or {}, extra or {}
     if not (positional or named or extra):
         return base_name
-    parts = [_plain(value) for value in positional]
-    parts += [_labelled(name, value) for name, value in named.items()]
-    parts += [_labelled(name, value) if _plain(name) else None for name, value in extra.items()]
-    plain = [part for part in parts if part is not None]
-    if len(plain) == len(parts) and plain[-1] != "date":
-        text = "_".join(plain)
+    parts = list(map(_plain, positional))
+    for name, value in named.items():
+        parts.append(_labelled(name, value))
+    for name, value in extra.items():
+        parts.append(_labelled(name, value) if _plain(name) else None)
+    if None not in parts and parts[-1] != "date":
+        text = "_".join(cast("list[str]", parts))
         if text == _cut(text, _LONGEST_TEXT):
             return f"{base_name}_{text}"
     others = {**named, **extra}
@@ -113,6 +113,7 @@ def legacy_metric_name(base_name: str, params: Iterable[Any]) -> str:
 
 
 def _plain(value: Any) -> str | None:
+    """The value as a plain part, None if it is not plain."""
     write = _PLAIN.get(type(value))
     return None if write is None else write(value)
 
@@ -133,7 +134,7 @@ _PLAIN: dict[type, Callable[[Any], str | None]] = {
 
 def _readable(value: Any) -> str:
     """What a person may recognise a param by; different ones may share it."""
-    if isinstance(value, str) and not isinstance(value, enum.Enum):
+    if type(value) is str:
         return value[:_LONGEST_TEXT]
     if type(value) in (type(None), bool, float):
         return str(value)
@@ -214,25 +215,3 @@ def show_call(base_name: str, params: Mapping[str, Any], named: Collection[str] 
 
 
 _LONGEST_CALL = 200
-
-
-class _Short(reprlib.Repr):
-    """One short line for any canonical value, whatever its size."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxstring = self.maxlong = self.maxother = 60
-        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = 10
-
-    def repr_int(self, x: int, level: int) -> str:
-        """Python may refuse to write a long one out."""
-        bits = x.bit_length()
-        return super().repr_int(x, level) if bits <= BITS_IN_DECIMAL else f"<int of {bits} bits>"
-
-    def repr_ndarray(self, x: np.ndarray[Any, Any], _: int) -> str:
-        """Its elements would take several lines."""
-        return f"<array of {x.dtype}, shape {x.shape}>"
-
-
-short = _Short().repr
-"""A canonical value as a message shows it: `[1, 2]`, `<array of float64, shape (3,)>`."""

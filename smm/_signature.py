@@ -177,7 +177,7 @@ def _check_names(base_name: str, parameters: Parameters) -> None:
     ):
         raise DeclarationError(
             base_name=base_name,
-            reason=f"{MANAGER} is not its last argument; make it the last one, or a keyword-only one",
+            reason=f"{MANAGER} is passed by name; make it the last argument, or a keyword-only one",
         )
 
 

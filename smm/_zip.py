@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 from zlib_ng import zlib_ng
 
 from smm._tree import Damaged
@@ -67,7 +68,10 @@ class Member(NamedTuple):
             raise Damaged(f"{self.name!r} does not unpack to its {self.size} bytes")
         if not checked and zlib_ng.crc32(data) != self.crc32:
             raise Damaged(f"the check sum of {self.name!r} is wrong")
-        return data
+        if not self.deflated:
+            return data
+        # Into memory that may be written to, as that of a member that is not deflated.
+        return memoryview(np.frombuffer(data, np.uint8).copy())
 
 
 def _inflated(packed: memoryview, limit: int, name: str) -> bytes:

@@ -16,14 +16,13 @@ from typing import Any
 import attrs
 import numpy as np
 
-from smm._encoding import ATOMS, Unsupported, canonical, digest, encode, fresh
+from smm._encoding import ATOMS, Unsupported, canonical, digest, encode, fresh, short
 from smm._names import (
     check_base_name,
     check_name,
     legacy_metric_name,
     metric_name,
     params_to_json,
-    short,
     show_call,
 )
 from smm._signature import read_signature
@@ -41,6 +40,9 @@ __all__ = [
     "params_to_json",
     "show_call",
 ]
+
+
+_LONGEST_PLACE = 80
 
 
 class Call:
@@ -95,14 +97,25 @@ class _Form:
     """Slots that are no part of the identity."""
     options: tuple[str, ...] = attrs.field(init=False)
     """Names of the slots of `**kwargs` that are part of the identity."""
-    known: dict[tuple[type, ...], tuple[tuple[Any, ...], tuple[int, ...]]] = attrs.field(factory=dict)
-    """For types of values that need no conversion: the key's first half, and the slots with floats."""
 
     @options.default
     def _options(self) -> tuple[str, ...]:
         return tuple(
             name for slot, name in enumerate(self.names) if slot >= self.extra and slot not in self.ignored
         )
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class _Shortcut:
+    """How calls of one form are bound whose values, of these types, need no conversion."""
+
+    form: _Form
+    whole: bool
+    """Whether the positional arguments are the slots."""
+    floats: tuple[int, ...]
+    """Slots with floats."""
+    kinds: tuple[object, ...]
+    """The first half of the key."""
 
 
 class Binder:
@@ -136,6 +149,7 @@ class Binder:
         self.needs_params = len(self._defaults) < len(named)
         """Whether a call without arguments does not fit."""
         self._forms: dict[tuple[Any, ...], _Form] = {}
+        self._shortcuts: dict[tuple[Any, ...], _Shortcut] = {}
         self._kinds: dict[tuple[object, ...], tuple[object, ...]] = {}
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
@@ -145,16 +159,15 @@ class Binder:
             TypeError: they do not fit; what Python would say, of the metric.
             UnsupportedParamError: one of them has no lasting identity.
         """
-        form = self._forms.get((len(args), *kwargs)) or self._new_form(len(args), tuple(kwargs))
-        given = (*args, *kwargs.values(), *self._defaults.values())
-        values = tuple([given[pick] for pick in form.picks])
-        known = form.known.get(tuple(map(type, values)))
-        if known is not None:
-            types, floats = known
-            # 0.0 == -0.0 and nan != nan: these need a mark of their own
-            if not floats or all(values[slot] and values[slot] == values[slot] for slot in floats):
-                return Call(form, values, (types, values))
-        return self._bind_any(form, values)
+        types = _types(args, kwargs)
+        shortcut = self._shortcuts.get(types)
+        if shortcut is None:
+            return self._bind_any(args, kwargs, types)
+        values = tuple(args) if shortcut.whole else self._filled(shortcut.form, args, kwargs)
+        for slot in shortcut.floats:
+            if not _is_told_apart(values[slot]):
+                return self._bind_any(args, kwargs, types)
+        return Call(shortcut.form, values, (shortcut.kinds, values))
 
     def bind_row(self, row: Any) -> Call:
         """The call that a row of a params list stands for.
@@ -244,30 +257,40 @@ class Binder:
             params.pop()
         return tuple(fresh(value) for _, value in params) + ((fresh(extra),) if extra else ())
 
-    def _bind_any(self, form: _Form, values: tuple[Any, ...]) -> Call:
-        types = tuple(map(type, values))
-        if not form.ignored and ATOMS.issuperset(types):
-            floats = tuple(slot for slot, kind in enumerate(types) if kind is float)
-            form.known[types] = ((*types, *form.options), floats)
-        done = list(values)
+    def _bind_any(self, args: Sequence[Any], kwargs: Mapping[str, Any], types: tuple[Any, ...]) -> Call:
+        form = self._forms.get((len(args), *kwargs)) or self._new_form(len(args), tuple(kwargs))
+        values = list(self._filled(form, args, kwargs))
+        if not form.ignored and ATOMS.issuperset(map(type, values)):
+            self._shortcuts[types] = _Shortcut(
+                form=form,
+                whole=form.picks == tuple(range(len(args))),
+                floats=tuple(slot for slot, value in enumerate(values) if type(value) is float),
+                kinds=(*map(type, values), *form.options),
+            )
         marks: list[tuple[object, object]] = []
         for slot, value in enumerate(values):
             if slot not in form.ignored:
-                done[slot] = self._canonical(form, slot, value)
-                marks.append(_mark(done[slot]))
+                values[slot] = self._canonical(form, slot, value)
+                marks.append(_mark(values[slot]))
         kinds = (*(kind for kind, _ in marks), *form.options)
-        key = (self._kinds.setdefault(kinds, kinds), tuple(mark for _, mark in marks))
-        return Call(form, tuple(done), key)
+        # One tuple for all rows of these kinds, of which there may be 100,000.
+        kinds = self._kinds.setdefault(kinds, kinds)
+        return Call(form, tuple(values), (kinds, tuple(mark for _, mark in marks)))
+
+    def _filled(self, form: _Form, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+        given = (*args, *kwargs.values(), *self._defaults.values())
+        return tuple([given[pick] for pick in form.picks])
 
     def _canonical(self, form: _Form, slot: int, value: Any) -> Any:
         try:
             return canonical(value)
         except Unsupported as error:
-            place = f"[{slot - form.declared}]" if form.declared <= slot < form.positional else ""
+            in_rest = form.declared <= slot < form.positional
+            place = f"[{slot - form.declared}]{error.place}" if in_rest else error.place
+            if len(place) > _LONGEST_PLACE:
+                place = place[:_LONGEST_PLACE] + "..."
             raise UnsupportedParamError(
-                base_name=self.base_name,
-                argument=f"{form.names[slot]}{place}{error.place}",
-                found=error.found,
+                base_name=self.base_name, argument=form.names[slot] + place, found=error.found
             ) from None
 
     def _new_form(self, count: int, keywords: tuple[str, ...]) -> _Form:
@@ -310,10 +333,22 @@ class _Encoded:
     """In a key, the type of a value that is there by its encoding."""
 
 
+def _types(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Different for calls that are bound in different ways."""
+    if not kwargs:
+        return tuple(map(type, args))
+    return (tuple(kwargs), *map(type, args), *map(type, kwargs.values()))
+
+
+def _is_told_apart(value: float) -> bool:
+    """Whether Python's own equality will do: 0.0 == -0.0 and nan != nan need a mark of their own."""
+    return value == value and value != 0.0
+
+
 def _mark(value: Any) -> tuple[object, object]:
     """What stands for a canonical value in a key: its type and itself, or its encoding."""
     kind = type(value)
-    if kind in ATOMS and (kind is not float or (value and value == value)):
+    if kind in ATOMS and (kind is not float or _is_told_apart(value)):
         return kind, value
     encoding = encode(value)
     # Two long values have one key as likely as two files have one SHA.

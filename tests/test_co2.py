@@ -288,13 +288,13 @@ def test_the_whole_sweep_runs_once(copy_of_co2: Path) -> None:
     first = smm("run", "--json", "metrics.yaml", cwd=copy_of_co2)
     assert first.returncode == 0, first.stderr
     assert statuses(first) == {"computed": ROWS}
-    before = {path: path.stat().st_mtime_ns for path in copy_of_co2.glob("results/*")}
+    before = {path: path.stat().st_mtime_ns for path in copy_of_co2.glob("results/[!.]*")}
     assert len(before) == 2 * ROWS
 
     second = smm("run", "--json", "metrics.yaml", cwd=copy_of_co2)
     assert second.returncode == 0, second.stderr
     assert statuses(second) == {"stored": ROWS}
-    assert {path: path.stat().st_mtime_ns for path in copy_of_co2.glob("results/*")} == before
+    assert {path: path.stat().st_mtime_ns for path in copy_of_co2.glob("results/[!.]*")} == before
 
     with np.load(copy_of_co2 / "results" / "monthly.npz") as monthly:
         assert monthly["co2_ppm"].shape == (526,)

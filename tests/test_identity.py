@@ -375,6 +375,15 @@ def test_a_refused_param_is_named_with_the_way_out(args: Any, named: Any, argume
     Binder(f, base_name="f", ignore=(word,)).bind(args, named)
 
 
+def test_a_place_that_is_deep_inside_is_cut() -> None:
+    value: Any = object()
+    for _ in range(90):
+        value = [value]
+    with pytest.raises(UnsupportedParamError) as caught:
+        bound(one, value)
+    assert caught.value.argument == "a" + ("[0]" * 90)[:80] + "..."
+
+
 def test_a_default_that_is_no_param_is_refused_when_it_is_used() -> None:
     binder = Binder(lambda a, log=print: 0, base_name="f")
     assert binder.name(binder.bind((1, "quiet"), {})) == "f_1_quiet"

@@ -488,7 +488,7 @@ def test_date_and_record_read_the_storage_and_not_memory(any_cm: DatedCacheManag
     any_cm.set_functions_dict({"x": Counting()})
     any_cm.compute("x")
     for ask in (any_cm.date, any_cm.record):
-        with pytest.raises(MetricNotStoredError, match=r"in memory: CM.save"):
+        with pytest.raises(MetricNotStoredError, match=r"in memory, unsaved: CM.save"):
             ask("x")
     any_cm.get("x")
     other = again(any_cm)
