@@ -31,8 +31,8 @@ def _replacement(found: re.Match[str]) -> str:
     name, default = found["name"], found["default"]
     if name is None:
         raise refused(
-            f"found a $ without meaning in {shown(found.string)}, wanted ${{NAME}} or ${{NAME:-default}} for a variable "
-            "(without $, { or } in the default), or $$ for a dollar sign"
+            f"found a $ without meaning in {shown(found.string)}, wanted ${{NAME}} or ${{NAME:-default}} "
+            "for a variable (without $, { or } in the default), or $$ for a dollar sign"
         )
     value = os.environ.get(name)
     if value or (value is not None and default is None):

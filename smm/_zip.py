@@ -71,7 +71,8 @@ class Member(NamedTuple):
         if not self.deflated:
             return data
         # Into memory that may be written to, as that of a member that is not deflated.
-        return memoryview(np.frombuffer(data, np.uint8).copy())
+        own: Any = np.frombuffer(data, np.uint8).copy()
+        return memoryview(own)
 
 
 def _inflated(packed: memoryview, limit: int, name: str) -> bytes:

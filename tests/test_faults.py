@@ -305,7 +305,8 @@ def test_a_folder_that_may_not_be_searched_is_an_error_and_not_empty(
 def test_a_file_in_the_folders_place_is_said_before_anything_is_computed(kind: str, tmp_path: Path) -> None:
     (tmp_path / "results").write_bytes(b"mine")
     storage = KINDS[kind](tmp_path / "results")
-    for attempt in (lambda: storage.check("x"), lambda: storage.save("x", OLD)):
+    attempts: list[Callable[[], None]] = [lambda: storage.check("x"), lambda: storage.save("x", OLD)]
+    for attempt in attempts:
         with pytest.raises(NotADirectoryError) as caught:
             attempt()
         assert str(storage.metrics_dir) in "".join(caught.value.__notes__)

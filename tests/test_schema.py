@@ -49,21 +49,30 @@ values = yaml_text.plain.filter(
 integers = st.integers(-(10**6), 10**6)
 ranges = st.builds(
     lambda start, count, step: sweep.Range(start=start, stop=start + count * step, step=step),
-    integers, st.integers(1, 99), integers.filter(bool),
-)  # fmt: skip
+    integers,
+    st.integers(1, 99),
+    integers.filter(bool),
+)
 finite = st.floats(-1e300, 1e300)
 linspaces = st.builds(sweep.Linspace, start=finite, stop=finite, count=st.integers(1, 99))
 axes = st.lists(values, min_size=1, max_size=3).map(tuple) | ranges | linspaces
 items: st.SearchStrategy[Any] = st.one_of(
     st.lists(values, max_size=3).map(tuple),
-    st.dictionaries(names, values, max_size=3).filter(lambda row: not (len(row) == 1 and set(row) <= set(sweep.WORDS))),
+    st.dictionaries(names, values, max_size=3).filter(
+        lambda row: not (len(row) == 1 and set(row) <= set(sweep.WORDS))
+    ),
     yaml_text.scalars.filter(lambda value: value is not None),
     st.builds(sweep.Grid, axes=st.dictionaries(names, axes, min_size=1, max_size=2)),
-    st.builds(sweep.Zip, axes=st.dictionaries(names, st.lists(values, min_size=2, max_size=2).map(tuple), min_size=1, max_size=2)),
+    st.builds(
+        sweep.Zip,
+        axes=st.dictionaries(
+            names, st.lists(values, min_size=2, max_size=2).map(tuple), min_size=1, max_size=2
+        ),
+    ),
     ranges,
     linspaces,
     st.builds(sweep.RowsFrom, path=dotted_paths),
-)  # fmt: skip
+)
 params = st.builds(Argument, name=names) | st.builds(Literal, value=yaml_text.plain)
 folders = yaml_text.words.map(Path) | st.just(Path("/a b/é"))
 storages = st.one_of(
@@ -71,12 +80,20 @@ storages = st.one_of(
     st.builds(NpyStorage, metrics_dir=folders, fsync=st.booleans(), allow_pickle=st.booleans()),
     st.builds(
         NpzStorage,
-        metrics_dir=folders, fsync=st.booleans(), compress=st.booleans(), list_limit=st.none() | st.integers(0),
+        metrics_dir=folders,
+        fsync=st.booleans(),
+        compress=st.booleans(),
+        list_limit=st.none() | st.integers(0),
     ),
     st.just(MemoryStorage()),
-    st.builds(CustomStorage, type=dotted_paths, keywords=st.dictionaries(yaml_text.words, yaml_text.scalars.filter(
-        lambda value: "$" not in str(value)), max_size=2)),
-)  # fmt: skip
+    st.builds(
+        CustomStorage,
+        type=dotted_paths,
+        keywords=st.dictionaries(
+            yaml_text.words, yaml_text.scalars.filter(lambda value: "$" not in str(value)), max_size=2
+        ),
+    ),
+)
 
 
 @st.composite
@@ -87,8 +104,10 @@ def configs(draw: st.DrawFn) -> Config:
     for index, name in enumerate(declared):
         upstream = st.sampled_from(declared[:index]) if index else st.nothing()
         sources = st.builds(
-            Input, metric=upstream, params=st.lists(params, max_size=2).map(tuple) | st.dictionaries(names, params, max_size=2)
-        )  # fmt: skip
+            Input,
+            metric=upstream,
+            params=st.lists(params, max_size=2).map(tuple) | st.dictionaries(names, params, max_size=2),
+        )
         metrics[name] = draw(
             st.builds(
                 MetricConfig,
@@ -168,7 +187,7 @@ def is_whole(_: Any, value: Any) -> bool:
     return type(value) is int
 
 
-Validator = jsonschema.validators.extend(
+Validator = jsonschema.validators.extend(  # type: ignore[no-untyped-call]  # its stub has no types
     jsonschema.Draft7Validator,
     type_checker=jsonschema.Draft7Validator.TYPE_CHECKER.redefine("integer", is_whole),
 )
@@ -176,9 +195,18 @@ SCHEMA = Validator(json_schema())
 
 # What a schema cannot say, by the words of the loader.
 BEYOND_THE_SCHEMA = (
-    "no metric", "cannot read itself", "equally many", "no values from", "rows", "finite number", "too far apart",
-    "environment variable", "$ without meaning", "whose ~", "found the key",
-)  # fmt: skip
+    "no metric",
+    "cannot read itself",
+    "equally many",
+    "no values from",
+    "rows",
+    "finite number",
+    "too far apart",
+    "environment variable",
+    "$ without meaning",
+    "whose ~",
+    "found the key",
+)
 
 
 def test_the_schema_is_a_schema() -> None:
@@ -211,10 +239,35 @@ def test_the_schema_takes_every_configuration(config: Config) -> None:
     SCHEMA.validate(plain(config))
 
 
-junk = st.sampled_from([
-    None, True, 0, -1, 1, 1.0, 2.5, "", "x", "a.b", "${SMM_NOT_SET:-true}", "npz", [], ["x"], [1], [[]], {}, {"x": 1},
-    {"grid": {"a": [1]}}, {"range": [0, 3]}, {"value": 1}, {"type": "json"}, [{"range": [0, 1]}], [0, 1, 2], math.inf,
-]).map(copy.deepcopy)  # fmt: skip
+junk: st.SearchStrategy[Any] = st.sampled_from(
+    [
+        None,
+        True,
+        0,
+        -1,
+        1,
+        1.0,
+        2.5,
+        "",
+        "x",
+        "a.b",
+        "${SMM_NOT_SET:-true}",
+        "npz",
+        [],
+        ["x"],
+        [1],
+        [[]],
+        {},
+        {"x": 1},
+        {"grid": {"a": [1]}},
+        {"range": [0, 3]},
+        {"value": 1},
+        {"type": "json"},
+        [{"range": [0, 1]}],
+        [0, 1, 2],
+        math.inf,
+    ]
+).map(copy.deepcopy)
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:
