@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import enum
 import json
 import logging
@@ -16,7 +15,7 @@ from typing import Any
 
 from smm import _flights
 from smm._flights import Flight
-from smm._shelf import Shelf, new_record
+from smm._shelf import Shelf, copied, new_record
 from smm._text import seconds
 from smm._tree import Refused, freeze, hand_out
 from smm.collect import Row
@@ -346,7 +345,7 @@ class Serving:
         try:
             return hand_out(value, writable=not self.read_only)
         except Refused:  # a class of the user's may store what smm's own storages do not know
-            return copy.deepcopy(value)
+            return copied(value)
 
     def _check_record(self, name: str, row: Callable[[], Any] | None, record: Record | None) -> None:
         """Refuse to serve, or to replace, what other params have stored under the same name."""

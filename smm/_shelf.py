@@ -159,11 +159,11 @@ class Shelf:
         Raises:
             UnstorableError: the storage refuses the value.
         """
-        return _copy(data) if self._canonical is None else self._canonical.canonical(name, data)
+        return copied(data) if self._canonical is None else self._canonical.canonical(name, data)
 
     def _own(self, data: Any) -> Any:
         """A loaded value that nobody else holds: a class of the user's may give out the object it keeps."""
-        return _copy(data) if self._canonical is None else data
+        return copied(data) if self._canonical is None else data
 
     def write(self, name: str, data: Any, record: Record) -> Any:
         """Publish the pair and return the canonical value.
@@ -220,7 +220,8 @@ class Shelf:
         return StorageAbilityError(storage=type(self.storage).__name__, method=method, purpose=purpose)
 
 
-def _copy(data: Any) -> Any:
+def copied(data: Any) -> Any:
+    """A copy that shares nothing with `data`; `data` itself if its class cannot be copied."""
     try:
         return copy.deepcopy(data)
     except Exception:  # noqa: BLE001 - a lock, an open file, a compiled model: shared, since it cannot be copied

@@ -15,7 +15,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 import attrs
 
 from smm.errors import DeclarationError, NameClashError, UndeclaredParamsError
-from smm.identity import Binder, Call, nearest, params_to_json, show_call
+from smm.identity import Binder, Call, nearest, params_to_json
 from smm.metric import Argument, Function, Input, Literal, Metric, NameFunction, Record
 
 P = ParamSpec("P")
@@ -130,7 +130,7 @@ class Row:
         return [name for _, name, _ in self.rows.upstream(self.call)]
 
     def __repr__(self) -> str:
-        return f"<row {show_call(self.rows.base_name, self.params())}>"
+        return f"<row {self.rows.show(self.call)}>"
 
 
 class Rows:
@@ -185,7 +185,7 @@ class Rows:
 
     def show(self, call: Call) -> str:
         """The call as a person would write it: `poly_Y(1, 2)`."""
-        return show_call(self.base_name, self.binder.params(call))
+        return self.binder.show(call)
 
     def find(self, params: tuple[Any, ...], named: dict[str, Any]) -> tuple[str, Row | None]:
         """The metric name of a call, and its row if the call brings arguments of its own.
@@ -253,6 +253,8 @@ class Rows:
         failures: dict[str, Exception] = {}
         done: set[str] = set()
         for name in self.names:
+            if name in failures:
+                continue
             try:
                 # a repeated row is one metric: computed again at most once
                 values.append(serve(name, None, use_stored=use_stored or name in done, verbose=verbose))

@@ -214,7 +214,7 @@ class Managers(RuleBasedStateMachine):
         if name in self.stored and not hasattr(self.shared, "delete"):
             with pytest.raises(StorageAbilityError):
                 kept.manager.delete(name)
-        elif name in self.stored or name in kept.memory:
+        elif name in self.stored or name in kept.memory or self.shared.exists(name):  # unfinished data, too
             kept.manager.delete(name)
             self.stored.pop(name, None)
             self.dates.pop(name, None)

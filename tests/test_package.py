@@ -58,6 +58,12 @@ LEVEL = {module: level for level, row in enumerate(LAYERS) for module in row}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
 
+def test_the_docs_say_where_every_module_is() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "inside.md").read_text(encoding="utf-8")
+    table = page[: page.index("## A call")]
+    assert {module for module in MODULES if f"`{module}`" not in table} == set()
+
+
 def imported(module: str) -> set[str]:
     """The modules of smm that a module's source imports, anywhere in it."""
     found: set[str] = set()
