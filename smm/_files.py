@@ -251,7 +251,7 @@ def make_folders(folder: str, *, fsync: bool = False) -> None:
     try:
         os.makedirs(folder, exist_ok=True)
     except FileExistsError:
-        raise not_a_folder(folder) from None
+        raise _not_a_folder(folder) from None
     if fsync:
         for made in missing:
             _to_disk(os.path.dirname(made))
@@ -281,12 +281,12 @@ def check_folder(folder: str) -> None:
         if not os.path.lexists(path):
             continue
         if not os.path.isdir(path):
-            raise not_a_folder(path)
+            raise _not_a_folder(path)
         if not os.access(path, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
 
-def not_a_folder(path: str) -> NotADirectoryError:
+def _not_a_folder(path: str) -> NotADirectoryError:
     """The error, naming what lies in the folder's place."""
     return NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
 

@@ -57,7 +57,10 @@ def _with_bar(outcomes: Iterable[Outcome], planned: Plan) -> Iterator[Outcome]:
                 bar.update(task, completed=before + number, description=running[number])
             if outcome.error is not None and outcome.upstream is None:
                 bar.console.print(
-                    f"{outcome.name}: {_ended(outcome)}", style="red", markup=False, highlight=False
+                    f"{outcome.name}: {_ended(outcome)}",
+                    style="red",
+                    markup=False,
+                    highlight=False,
                 )
             yield outcome
 

@@ -47,7 +47,8 @@ def _is_package(file: Path) -> bool:
 
 def loaded_file(module: ModuleType) -> Path | None:
     """The file a module was imported from; None for what has none: built-in, made by hand."""
-    file = vars(module).get("__file__")
+    # Not by attribute, which a lazy module would make up; and any object may stand in `sys.modules`.
+    file = getattr(module, "__dict__", {}).get("__file__")
     return Path(file) if isinstance(file, str) else None
 
 

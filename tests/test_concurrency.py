@@ -509,6 +509,9 @@ while line := sys.stdin.readline():
         elif what == "again":
             value = cm.get(*rest, use_stored=False)
             say("value", value["pid"], True)
+        elif what == "delete":
+            cm.delete(*rest)
+            say("ok")
         elif what == "pause_at":
             storage.at = rest
             say("ok")
@@ -734,6 +737,22 @@ def test_a_reader_looks_again_before_it_says_not_stored(family: Family, step: st
     one.hears("value")
     two.hears("value", "quick" if ask == "record" else one.pid)
     assert family.computed() == [one.pid, one.pid]
+
+
+def test_deleting_waits_for_who_is_storing(family: Family) -> None:
+    """Else the side-car would be written after its data is gone."""
+    [one] = family.born(1, "pausing")
+    [two] = family.born(1)
+    one.tell("pause_at write_record")
+    one.hears("ok")
+    one.tell("get quick")
+    one.hears("step", "write_record")
+    two.tell("delete quick")
+    two.hears("waiting", f"Wait for quick: process {one.pid} is working on it")
+    one.tell("go")
+    one.hears("value")
+    two.hears("ok")
+    assert {path.name for path in family.folder.iterdir()} == {".smm"}
 
 
 @pytest.mark.parametrize("step", ["staged", "remove_record", "publish", "write_record", "done"])

@@ -519,6 +519,20 @@ def test_whatever_a_storage_raises_the_value_is_not_lost(error: BaseException) -
     assert manager(storage, lambda: None).load("x") == [1]
 
 
+def test_a_refusal_that_comes_with_the_save_carries_the_value_too() -> None:
+    """A storage that cannot say beforehand what it refuses."""
+    storage = Picky()
+    storage.error = None
+    values = iter([[1], [2]])
+    cm = manager(storage, lambda: next(values))
+    cm.get("x")
+    storage.error = UnstorableError(name="x", storage="Picky", place="", found="a list", way_out="save 1")
+    with pytest.raises(UnstorableError) as caught:
+        cm.get("x", use_stored=False)
+    assert caught.value.value == [2]
+    assert cm.cache == {}, "what can never be stored does not stay unsaved"
+
+
 def test_a_subclass_that_cannot_write_this(tmp_path: Path) -> None:
     storage = PickleFiles(tmp_path)
     values: Iterator[Any] = iter([[1], [lambda: 1]])

@@ -220,8 +220,12 @@ def test_json_nesting_is_limited_so_that_it_can_always_be_read(tmp_path: Path) -
     assert storage.load("x") == deep
     with pytest.raises(UnstorableError, match="nesting over 100 deep"):
         storage.save("x", [deep])
+    nearly: Any = np.zeros((1,) * 30)
+    for _ in range(70):
+        nearly = (nearly,)
+    storage.save("y", nearly)
     with pytest.raises(UnstorableError, match="nesting over 100 deep"):
-        storage.save("x", {"a": {"b": np.zeros((1,) * 20), "c": deep}})
+        storage.save("y", (nearly,))
     assert storage.load("x") == deep
     for _ in range(100_000):
         deep = [deep]
