@@ -99,7 +99,10 @@ class Record:
         Raises:
             ValueError: the text is neither; a damaged side-car counts as missing.
         """
-        noted = json.loads(text) if text[:1] in '{"' else text
+        try:
+            noted = json.loads(text) if text[:1] in '{"' else text
+        except RecursionError:
+            raise ValueError(f"the side-car of {name!r} is no record: {text[:80]!r}") from None
         if isinstance(noted, str):
             return cls(name=name, date=_aware(noted))
         if not isinstance(noted, dict) or not isinstance(noted.get("smm_record"), int):

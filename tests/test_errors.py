@@ -1,0 +1,89 @@
+"""Every error: its data, its sentence, the builtin it also is, and its way through pickle."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smm import errors
+from smm.errors import Problem, SmmError, closest, require
+
+WHERE = Path("results/x.npz")
+EVERY: list[tuple[type[SmmError], dict[str, Any], tuple[type[BaseException], ...]]] = [
+    (
+        errors.UnstorableError,
+        {"name": "x", "storage": "S", "place": "['a'][3]", "found": "set", "way_out": "save list(x)"},
+        (TypeError,),
+    ),
+    (errors.CorruptMetricError, {"name": "x", "path": WHERE, "reason": "it is empty"}, (ValueError,)),
+    (errors.PickleRefusedError, {"name": "x", "path": WHERE}, (ValueError,)),
+    (errors.NewerFormatError, {"name": "x", "path": WHERE, "found": "2", "known": "1"}, (ValueError,)),
+    (errors.MetricNotStoredError, {"name": "x", "where": "results"}, (KeyError, FileNotFoundError)),
+    (errors.StorageAbilityError, {"storage": "S", "method": "delete", "purpose": "deleting"}, (TypeError,)),
+    (errors.UnknownMetricError, {"name": "x"}, (KeyError, ValueError)),
+    (errors.MetricNameError, {"name": "x" * 300, "reason": "is too long; shorten it"}, (ValueError,)),
+    (errors.DeclarationError, {"base_name": "x", "reason": "it is async"}, (ValueError,)),
+    (errors.NameClashError, {"base_name": "x", "reason": "another has it"}, (ValueError,)),
+    (errors.UndeclaredParamsError, {"base_name": "x", "call": "x(2)", "nearest": "x(1)"}, (ValueError,)),
+    (
+        errors.UnsupportedParamError,
+        {"base_name": "x", "argument": "b[0]", "found": "an object"},
+        (TypeError,),
+    ),
+    (errors.CircularMetricError, {"chain": ("a", "b", "a")}, (RuntimeError,)),
+    (
+        errors.ConfigError,
+        {"problems": (Problem(file="m.yaml", line=2, column=3, path="metrics", message="found 1"),)},
+        (ValueError,),
+    ),
+    (errors.TargetError, {"target": "m.yml", "reason": "is no file; did you mean 'm.yaml'?"}, (ValueError,)),
+    (errors.MissingExtraError, {"module": "dask", "extra": "dask"}, (ImportError,)),
+]
+
+
+def test_the_table_has_every_error() -> None:
+    public = {
+        value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, SmmError)
+    }
+    assert {kind for kind, _, _ in EVERY} == public - {SmmError}
+
+
+@pytest.mark.parametrize(("kind", "data", "builtins"), EVERY)
+def test_an_error_keeps_its_data_through_pickle(
+    kind: type[SmmError], data: dict[str, Any], builtins: tuple[type[BaseException], ...]
+) -> None:
+    error = kind(**data)
+    error.add_note("while computing metric 'y'")
+    again = pickle.loads(pickle.dumps(error))
+    for each in (error, again):
+        assert type(each) is kind
+        assert all(isinstance(each, builtin) for builtin in builtins)
+        assert {key: getattr(each, key) for key in data} == data
+        assert each.__notes__ == ["while computing metric 'y'"]
+        assert str(each) == str(error)
+    assert len(str(error)) < 300
+    assert not str(error).startswith('"'), "KeyError would print it in quotes"
+
+
+def test_the_closest_word() -> None:
+    assert closest("verbos", ["storage", "verbose"]) == "; did you mean 'verbose'?"
+    assert closest("zzz", ["storage", "verbose"]) == ""
+    assert closest("poly_99999", (f"poly_{n}" for n in range(100_000))).startswith("; did you mean 'poly_")
+
+
+def test_a_missing_library_names_its_extra() -> None:
+    assert require("json", "test") is sys.modules["json"]
+    with pytest.raises(errors.MissingExtraError, match=r"pip install 'smm-metrics\[dask\]'"):
+        require("no_such_library_here", "dask")
+
+
+def test_what_a_library_itself_lacks_is_said_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "half_a_library.py").write_text("import its_missing_half\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="its_missing_half") as caught:
+        require("half_a_library", "dask")
+    assert not isinstance(caught.value, SmmError)

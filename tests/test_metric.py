@@ -1,0 +1,84 @@
+"""Records: to a side-car's text and back, and what is no record."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smm.metric import Record, Stamp
+
+texts = st.text(max_size=20)
+params = st.dictionaries(
+    texts, st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
+)
+whole = st.integers(0, 2**63)
+records = st.builds(
+    Record,
+    name=texts,
+    base_name=st.none() | texts,
+    params=st.none() | params,
+    date=st.datetimes(timezones=st.just(UTC)),
+    duration_seconds=st.none() | st.floats(0, 1e9),
+    data=st.none() | st.builds(Stamp, size=whole, mtime_ns=whole, crc32=whole),
+    smm_version=st.none() | texts,
+    python_version=st.none() | texts,
+    numpy_version=st.none() | texts,
+)
+
+
+@given(records)
+def test_a_record_comes_back(record: Record) -> None:
+    assert Record.from_json(record.name, record.to_json()) == record
+    assert json.loads(record.to_json())["smm_record"] == 1
+
+
+@given(records, texts.filter(lambda key: key not in vars(Record)))
+def test_fields_of_later_versions_are_passed_over(record: Record, key: str) -> None:
+    later = json.dumps({key: [1], **json.loads(record.to_json())})
+    assert Record.from_json(record.name, later) == record
+
+
+@given(st.dates())
+def test_the_predecessors_dates_are_midnights(day: date) -> None:
+    expected = Record(name="x", date=datetime.combine(day, time(), UTC))
+    assert Record.from_json("x", day.isoformat()) == expected
+    assert Record.from_json("x", f'"{day}"') == expected
+
+
+@given(st.text() | st.recursive(st.none() | st.integers() | texts, st.lists).map(json.dumps))
+def test_what_is_no_record_is_a_value_error(text: str) -> None:
+    try:
+        record = Record.from_json("x", text)
+    except ValueError:
+        return
+    assert record.date.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"date": None},
+        {"date": 3},
+        {"date": "yesterday"},
+        {"smm_record": "1"},
+        {"params": []},
+        {"duration_seconds": "long"},
+        {"data": {"size": 1}},
+        {"data": {"size": 1, "mtime_ns": 2, "crc32": 3.5}},
+        {"data": {"size": True, "mtime_ns": 2, "crc32": 3}},
+    ],
+)
+def test_a_field_of_another_type_is_damage(change: dict[str, Any]) -> None:
+    fields = json.loads(Record(name="x", date=datetime(2026, 1, 31, tzinfo=UTC)).to_json())
+    with pytest.raises(ValueError, match=r"'x'|Invalid isoformat|lacks a field"):
+        Record.from_json("x", json.dumps(fields | change))
+
+
+def test_deep_nesting_is_damage_too() -> None:
+    with pytest.raises(ValueError, match="'x' is no record"):
+        Record.from_json("x", '{"a":' * 100_000)
