@@ -80,15 +80,16 @@ def status_table(status: Status) -> Table:
     for metric in status.metrics:
         table.add_row(Text(metric.base_name), *_status_cells(metric))
     if len(status.metrics) > 1:
+        sizes = [metric.size for metric in status.metrics if metric.size is not None]
         total = MetricStatus(
-            base_name="",
+            base_name="in all",
             declared=sum(metric.declared for metric in status.metrics),
             stored=sum(metric.stored for metric in status.metrics),
             last=max((metric.last for metric in status.metrics if metric.last), default=None),
-            size=sum(sizes) if (sizes := [m.size for m in status.metrics if m.size is not None]) else None,
+            size=sum(sizes) if sizes else None,
         )
         table.add_section()
-        table.add_row(Text("in all", style="bold"), *_status_cells(total))
+        table.add_row(Text(total.base_name, style="bold"), *_status_cells(total))
     return table
 
 

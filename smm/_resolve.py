@@ -165,10 +165,8 @@ class Resolver:
         return module
 
     def _extend_path(self) -> None:
-        for folder in map(str, self._pythonpath):
-            if folder not in sys.path:
-                sys.path.append(folder)
-                importlib.invalidate_caches()  # modules may have been written a moment ago
+        sys.path += [folder for folder in map(str, self._pythonpath) if folder not in sys.path]
+        importlib.invalidate_caches()  # the module may have been written a moment ago
 
     def _check_file(self, name: str) -> None:
         """Refuse a module that is, or would be, imported from another file than the one meant."""

@@ -8,111 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from smm import __version__
+from smm._ending import FAILED, INTERRUPTED, WRONG, Commands, Failure
 
 if TYPE_CHECKING:
     from smm.config import Config
     from smm.manager import DatedCacheManager
     from smm.run import Outcome, Plan, RunReport
 
-FAILED = 1
-WRONG = 2
-INTERRUPTED = 130
-BROKEN_PIPE = 141
-"""What a shell reports for a program that writes to a closed pipe, as `head` leaves one."""
-
 C = TypeVar("C", bound=Callable[..., Any])
-
-
-class Failure(click.ClickException):
-    """Ends a command with a message on standard error."""
-
-    exit_code = WRONG
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        """Print the message as it is: the problems of a file begin with its name, as editors like it."""
-        click.echo(self.message, file=file, err=True)
-
-
-class MetricFailure(Failure):
-    """The same, for a metric that is at fault, and not the command."""
-
-    exit_code = FAILED
-
-
-class Commands(click.Group):
-    """Turns what a command raises into a message and an exit code."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; smm's errors, Ctrl-C and a closed pipe end it without a traceback."""
-        try:
-            try:
-                with _warnings_as_lines():
-                    return super().invoke(ctx)
-            finally:
-                sys.stdout.flush()  # here, where a closed pipe can still be told from other trouble
-        except BrokenPipeError:
-            _let_go_of_stdout()
-            ctx.exit(BROKEN_PIPE)
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
-            ctx.exit(INTERRUPTED)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except Exception as error:
-            failure = _as_failure(error)
-            if failure is None:
-                raise
-            raise failure from error
-
-
-def _as_failure(error: Exception) -> Failure | None:
-    """The failure that an expected error is; None for mistakes of smm's own."""
-    from smm.errors import ConfigError, CorruptMetricError, SmmError
-
-    if isinstance(error, ConfigError):
-        count = len(error.problems)
-        return Failure(f"{error}\n{count} problem{'s' if count > 1 else ''}")
-    if isinstance(error, CorruptMetricError):
-        return MetricFailure(f"error: {error}")
-    if isinstance(error, SmmError):
-        return Failure(f"error: {error}")
-    if isinstance(error, OSError) and error.filename is not None:
-        return Failure(f"error: {error.filename}: {error.strerror}")
-    return None
-
-
-@contextlib.contextmanager
-def _warnings_as_lines() -> Iterator[None]:
-    """Show smm's own warnings as one line, without the line of smm's code that gave them."""
-    usual = warnings.showwarning
-
-    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-        if category.__module__ == "smm.errors":
-            click.echo(f"warning: {message}", err=True)
-        else:
-            usual(message, category, *place, **more)
-
-    warnings.showwarning = show
-    try:
-        yield
-    finally:
-        warnings.showwarning = usual
-
-
-def _let_go_of_stdout() -> None:
-    """Send what is still buffered nowhere: Python would complain of the pipe once more when it ends."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -153,7 +64,11 @@ def _as_json(command: C) -> C:
 @_settings
 @_as_json
 def check(target: str, no_import: bool, settings: tuple[str, ...], as_json: bool) -> None:
-    """Check a configuration and the code it names; compute nothing."""
+    """Check a configuration and the code it names; compute nothing.
+
+    With --json: ok, metrics (name, rows: null where only code can tell), problems (file, line, column, path,
+    message).
+    """
     from smm._target import open_config
     from smm.errors import ConfigError
 
@@ -208,9 +123,12 @@ def run(
     settings: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Compute and store what is missing, what is read first.
+    """Compute and store what is missing, upstream first.
 
     A metric that fails does not stop the others. Exit code 1 says that one did. Ctrl-C keeps what is done.
+
+    With --json: seconds, computed, stored, failed, interrupted, metrics (name, status, seconds, error: null,
+    or type, message, where, upstream).
     """
     from smm import _render
     from smm.maintain import select, stored_names
@@ -225,7 +143,7 @@ def run(
         _print_json(_render.run_json(report, interrupted=interrupted))
     elif not interrupted:
         _print(*_render.run_tables(report, _base_names(manager)))
-        if manager.waiting and not names:
+        if manager.waiting and not (names and chosen):
             _say(f"\nnot run, for want of @CM.collect in code: {', '.join(manager.waiting)}")
     if verbose:
         _print_tracebacks(report)
@@ -270,7 +188,10 @@ def _print_tracebacks(report: RunReport) -> None:
 @_settings
 @_as_json
 def status(target: str, names: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -> None:
-    """Show what is stored and what is missing; compute nothing."""
+    """Show what is stored and what is missing; compute nothing.
+
+    With --json: metrics (name, declared, stored, missing, last, bytes, waiting), undeclared.
+    """
     from smm import _render, maintain
 
     manager = _open(target, settings, quiet=as_json)
@@ -289,23 +210,36 @@ def status(target: str, names: tuple[str, ...], settings: tuple[str, ...], as_js
 @_settings
 @_as_json
 def show(target: str, names: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -> None:
-    """Print stored values and their records; compute nothing."""
+    """Print stored values and their records; compute nothing.
+
+    With --json: metrics (record, value). What JSON has no word for is an object with a type: array (dtype,
+    shape, values), tuple, dict (items), bytes (in hexadecimal), complex, or numpy's scalars. nan and the
+    infinities are text.
+    """
     from smm import _render, maintain
-    from smm._values import value_json
 
     manager = _open(target, settings, quiet=as_json)
     chosen = maintain.select(manager, names, among=maintain.stored_names(manager))
     if as_json:
-        values = [
-            {"record": _render.record_json(manager.record(name)), "value": value_json(manager.load(name))}
-            for name in chosen
-            if len(chosen) == 1 or manager.exists(name)
-        ]
-        _print_json({"metrics": values})
+        several = len(chosen) > 1
+        _print_json(
+            {"metrics": [_shown(manager, name) for name in chosen if not several or manager.exists(name)]}
+        )
     elif len(chosen) == 1:
         _show_one(manager, chosen[0])
     else:
         _print(_render.values_table(manager, chosen))
+
+
+def _shown(manager: DatedCacheManager, name: str) -> dict[str, Any]:
+    from smm._render import record_json
+    from smm._values import value_json
+
+    try:
+        value = value_json(manager.load(name))
+    except RecursionError:
+        raise Failure(f"error: metric {name!r} is nested too deeply for JSON; leave --json out") from None
+    return {"record": record_json(manager.record(name)), "value": value}
 
 
 def _show_one(manager: DatedCacheManager, name: str) -> None:
@@ -325,7 +259,10 @@ def _show_one(manager: DatedCacheManager, name: str) -> None:
 @_settings
 @_as_json
 def clear(target: str, names: tuple[str, ...], yes: bool, settings: tuple[str, ...], as_json: bool) -> None:
-    """Delete stored values and their dates."""
+    """Delete stored values and their dates.
+
+    With --json: cleared, the names.
+    """
     from smm import maintain
 
     manager = _open(target, settings, quiet=as_json)
@@ -344,6 +281,8 @@ def _confirm(question: str) -> None:
     try:
         agreed = click.confirm(question, err=True)
     except click.Abort:
+        if sys.stdin.isatty():
+            raise KeyboardInterrupt from None  # click takes Ctrl-C for an end of the input
         raise Failure("nothing deleted: nobody is there to ask; give --yes") from None
     if not agreed:
         click.echo("nothing deleted", err=True)

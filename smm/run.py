@@ -6,11 +6,14 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import attrs
 
+from smm.errors import MetricNotStoredError
 from smm.graph import upstream_first
+from smm.metric import Record
 
 Status: TypeAlias = Literal["computed", "stored", "failed"]
 
@@ -27,6 +30,9 @@ class Runnable(Protocol):
     def get(self, name: str, use_stored: bool = True) -> Any:
         """The value, computed and stored if need be."""
 
+    def record(self, name: str) -> Record:
+        """What the side-car says of the stored value."""
+
 
 @runtime_checkable
 class Reading(Protocol):
@@ -42,8 +48,10 @@ class Outcome:
 
     name: str
     status: Status
-    """`stored` was there before; `computed` is stored now; `failed` is not, or not anew."""
+    """`stored` was there before, or came from another process; `computed` is stored now; `failed` is not, or
+    not anew."""
     seconds: float = 0.0
+    """How long this run was busy with it."""
     error: BaseException | None = None
     """What the metric raised, or the upstream metric that it needs."""
     upstream: str | None = None
@@ -147,14 +155,24 @@ def _blocked(name: str, planned: Plan, failed: Mapping[str, BaseException]) -> O
 def _run(manager: Runnable, name: str, *, use_stored: bool) -> Outcome:
     if use_stored and manager.exists(name):
         return Outcome(name=name, status="stored")  # another process has been here since
-    started = time.perf_counter()
+    since, started = datetime.now(UTC), time.perf_counter()
     try:
         manager.get(name, use_stored)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a metric that ends the process ends only itself
         # The frames of a failed metric may hold gigabytes; their lines are enough to tell where it failed.
         traceback.clear_frames(error.__traceback__)
         return Outcome(name=name, status="failed", seconds=time.perf_counter() - started, error=error)
-    return Outcome(name=name, status="computed", seconds=time.perf_counter() - started)
+    status: Status = "computed" if _was_computed(manager, name, since) else "stored"
+    return Outcome(name=name, status=status, seconds=time.perf_counter() - started)
+
+
+def _was_computed(manager: Runnable, name: str, since: datetime) -> bool:
+    """Whether a value was computed since then; no if another process was waited for that had begun before."""
+    try:
+        record = manager.record(name)
+    except MetricNotStoredError:
+        return True
+    return record.date - timedelta(seconds=record.duration_seconds or 0.0) >= since
 
 
 class _Memory:

@@ -9,7 +9,8 @@ A comment before a block says what is special about it:
 
 python      is run in one namespace a page; with `>>>` as a doctest, whose outputs are compared.
 yaml        is checked as a configuration.
-console     each line after `$ ` is run by the shell; what follows it is compared with what it prints.
+console     each line after `$ ` is run by the shell; what follows it is compared with what it prints, whatever
+            the dates, durations, sizes and versions in it.
 
 Compared as doctest does, `...` standing for anything and white space for white space.
 """
@@ -36,6 +37,14 @@ _BLOCK = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 _COMMENT = re.compile(r"<!-- (?P<key>[a-z ]+): (?P<value>.*?) -->")
+HOME = "/home/ada/work"
+"""What pages show for the working directory."""
+_UNSETTLED = {
+    r"\d{4}-\d\d-\d\d \d\d:\d\d": "<date>",
+    r"\b[\d.]+ (?:µs|ms|s)\b": "<time>",
+    r"\b[\d.]+ (?:B|kB|MB)\b": "<size>",
+    r"\b\d+\.\d+\.\d+\w*": "<version>",
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -123,11 +132,21 @@ def _run_console(block: Block, where: str) -> None:
         done = subprocess.run(
             command, shell=True, env=environment, capture_output=True, text=True, check=False
         )
-        got = done.stdout + done.stderr
-        assert done.returncode == code, f"{where}: {command} exits with {done.returncode}, not {code}:\n{got}"
-        assert not wanted or doctest.OutputChecker().check_output(wanted, got, _FLAGS), (
+        # Progress, on standard error, is no part of what a page shows.
+        got = (done.stdout + (done.stderr if code else "")).replace(os.getcwd(), HOME)
+        assert done.returncode == code, (
+            f"{where}: {command} exits with {done.returncode}, not {code}:\n{got}{done.stderr}"
+        )
+        assert not wanted or doctest.OutputChecker().check_output(_settled(wanted), _settled(got), _FLAGS), (
             f"{where}: {command}\nthe page says:\n{wanted}\nit prints:\n{got}"
         )
+
+
+def _settled(text: str) -> str:
+    """A command's output without what differs from run to run and from machine to machine."""
+    for pattern, word in _UNSETTLED.items():
+        text = re.sub(pattern, word, text)
+    return text
 
 
 def _copy_configs() -> None:

@@ -348,6 +348,19 @@ def test_show_json(here: Project) -> None:
     }
 
 
+def test_show_json_of_endless_nesting_is_no_traceback(here: Project) -> None:
+    here.write(
+        "cli_code.py",
+        "def one():\n    value = []\n    for _ in range(5000): value = [value]\n    return value",
+    )
+    here.write("deep.yaml", "metrics: {one: {function: cli_code.one}}")
+    assert smm("run", "deep.yaml").exit_code == 0
+    result = smm("show", "deep.yaml", "one", "--json")
+    assert result.exit_code == 2
+    assert result.stderr == "error: metric 'one' is nested too deeply for JSON; leave --json out\n"
+    assert smm("show", "deep.yaml", "one").exit_code == 0
+
+
 def test_show_of_what_is_not_stored(here: Project) -> None:
     result = smm("show", "metrics.yaml", "one")
     assert result.exit_code == 2

@@ -570,6 +570,17 @@ def test_dynamic_metrics_never_share_a_name(dynamic: Any) -> None:
     assert dynamic.f("g", 1) == ["f", "g", 1]
 
 
+def test_dynamic_rows_that_a_name_generation_function_cannot_tell_apart(dynamic: Any) -> None:
+    dynamic.collect("f", name_generation_function=lambda base_name, params: "one")(lambda a: ["f", a])
+    dynamic.collect("g", name_generation_function=lambda base_name, params: "one")(lambda a: ["g", a])
+    assert dynamic.f(1) == ["f", 1]
+    clashes: list[Callable[[], Any]] = [lambda: dynamic.f(2), lambda: dynamic.g(1), lambda: dynamic.f(True)]
+    for clash in clashes:
+        with pytest.raises(NameClashError, match="'one'"):
+            clash()
+    assert dynamic.f(1) == ["f", 1]
+
+
 # --- CM as a parameter -----------------------------------------------------------------------------------
 
 

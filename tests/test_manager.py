@@ -112,6 +112,14 @@ def test_set_functions_dict_leaves_collected_metrics_and_refuses_their_names(cm:
     assert cm["collected"] == 7
 
 
+def test_a_name_that_set_functions_dict_gave_once_may_be_collected(cm: DatedCacheManager) -> None:
+    cm.set_functions_dict({"metric": lambda: 1})
+    cm.set_functions_dict({})
+    cm.collect("metric")(lambda: 2)
+    cm.set_functions_dict({})
+    assert cm["metric"] == 2
+
+
 def test_set_functions_dict_gives_the_manager_to_a_parameter_called_cm(cm: DatedCacheManager) -> None:
     cm.set_functions_dict({"one": lambda: 1, "two": lambda CM: CM["one"] + 1})  # noqa: N803
     assert cm["two"] == 2
@@ -836,6 +844,15 @@ def test_metrics_that_read_each_other(any_cm: DatedCacheManager, ask: str) -> No
 
 def test_a_metric_that_reads_itself_through_another_manager(cm: DatedCacheManager, folder: Path) -> None:
     other = DatedCacheManager(NpzStorageInterface(folder), verbose=False)
+    cm.set_functions_dict({"a": lambda: other["b"]})
+    other.set_functions_dict({"b": lambda: cm["a"]})
+    with pytest.raises(CircularMetricError, match="a -> b -> a"):
+        cm["a"]
+
+
+def test_a_metric_that_reads_itself_through_a_link_to_the_folder(cm: DatedCacheManager, folder: Path) -> None:
+    (folder.parent / "link").symlink_to(folder)
+    other = DatedCacheManager(NpzStorageInterface(folder.parent / "link"), verbose=False)
     cm.set_functions_dict({"a": lambda: other["b"]})
     other.set_functions_dict({"b": lambda: cm["a"]})
     with pytest.raises(CircularMetricError, match="a -> b -> a"):

@@ -23,6 +23,7 @@ LAYERS: list[set[str]] = [
         "errors",
         "metric",
         "_blame",
+        "_ending",
         "_encoding",
         "_homes",
         "_projects",

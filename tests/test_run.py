@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smm._blame import last_line, shown, user_line, user_traceback
-from smm.errors import CircularMetricError, UndeclaredParamsError
+from smm.errors import CircularMetricError, MetricNotStoredError, UndeclaredParamsError
+from smm.metric import Record
 from smm.run import Outcome, Plan, RunReport, execute, plan
 
 
@@ -42,6 +44,7 @@ class Manager:
         self.functions_dict: dict[str, Callable[[], Any]] = {}
         self.cache: dict[str, Any] = {}
         self.stored: dict[str, Any] = {}
+        self.dates: dict[str, datetime] = {}
         self.computed: list[str] = []
         self.most_in_memory = 0
 
@@ -58,9 +61,15 @@ class Manager:
             value = self.functions_dict[name]()
             self.computed.append(name)
             self.stored[name] = value
+            self.dates[name] = datetime.now(UTC)
         self.cache[name] = self.stored[name]
         self.most_in_memory = max(self.most_in_memory, len(self.cache))
         return self.cache[name]
+
+    def record(self, name: str) -> Record:
+        if name not in self.dates:
+            raise MetricNotStoredError(name=name, where="a dict")
+        return Record(name=name, date=self.dates[name], duration_seconds=0.0)
 
 
 def outcomes(manager: Manager, *names: str, force: bool = False) -> list[Outcome]:
@@ -149,6 +158,16 @@ def test_what_another_process_has_stored_since_is_not_computed(manager: Manager)
     planned = plan(manager, ["a"])
     manager.stored["a"] = 1
     assert ended(list(execute(manager, planned))) == {"a": "stored"}
+
+
+def test_what_another_process_computed_meanwhile_is_not_claimed() -> None:
+    class Shared(Manager):
+        def record(self, name: str) -> Record:
+            return Record(name=name, date=datetime.now(UTC), duration_seconds=60.0)
+
+    manager = Shared()
+    manager.add("a")  # which takes less than the minute that its record speaks of
+    assert ended(outcomes(manager)) == {"a": "stored"}
 
 
 def test_a_circle_is_an_error_before_anything_runs(manager: Manager) -> None:
