@@ -9,8 +9,8 @@ A comment before a block says what is special about it:
 
 python      is run in one namespace a page; with `>>>` as a doctest, whose outputs are compared.
 yaml        is checked as a configuration.
-console     each line after `$ ` is run by the shell; what follows it is compared with what it prints, whatever
-            the dates, durations, sizes and versions in it.
+console     each line after `$ ` is run by the shell; what follows it is compared with what it prints,
+            whatever the dates, durations, sizes and versions in it.
 
 Compared as doctest does, `...` standing for anything and white space for white space.
 """

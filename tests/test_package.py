@@ -23,7 +23,6 @@ LAYERS: list[set[str]] = [
         "errors",
         "metric",
         "_blame",
-        "_ending",
         "_encoding",
         "_homes",
         "_projects",
@@ -34,6 +33,7 @@ LAYERS: list[set[str]] = [
     },
     # one idea each: files, locks, names, nested data, dotted paths, what a storage can do
     {
+        "_ending",
         "_files",
         "_flights",
         "_keys",
