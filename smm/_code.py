@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -115,10 +116,14 @@ def _rows(path: str, thing: Any) -> list[Any]:
     called = not isinstance(thing, Iterable) and callable(thing)
     try:
         rows = thing() if called else thing
-        if isinstance(rows, Iterable) and not isinstance(rows, str | bytes | Mapping):
-            return list(rows)
+        usable = isinstance(rows, Iterable) and not isinstance(rows, str | bytes | Mapping)
+        found = list(itertools.islice(rows, sweep.MAX_ROWS + 1)) if usable else []
     except Exception as error:
         raise UnresolvedError(f"{path!r} raised {shown(error)}") from error
+    if len(found) > sweep.MAX_ROWS:
+        raise UnresolvedError(f"{path!r} gives more than {sweep.MAX_ROWS:,} rows; name one that gives fewer")
+    if usable:
+        return found
     raise UnresolvedError(
         f"{path!r} {'returned' if called else 'is'} {_a(rows)}; "
         "it must be an iterable of rows, such as [[1, 2], [1, 3]]"

@@ -50,6 +50,7 @@ CODE = """
     def no_rows(): return 3
     def bad_rows(): raise RuntimeError("no rows today")
     def needs(n): return [[n]]
+    def endless(): return iter(int, 1)
 
     class Dict:
         def __init__(self, size=1): self.data, self.size = {}, size
@@ -320,6 +321,10 @@ METRIC = "metrics:\n  m:\n    "
         (
             METRIC + "function: code.add\n    params_list: [{rows_from: code.needs}]",
             "4:31: metrics.m.params_list[0].rows_from: 'code_under_test.needs' raised TypeError: needs() m",
+        ),
+        (
+            METRIC + "function: code.add\n    params_list: [{rows_from: code.endless}]",
+            "4:31: metrics.m.params_list[0].rows_from: 'code_under_test.endless' gives more than 1,000,000 rows",
         ),
         (
             METRIC + "function: code.add\n    params_list: [[1]]\n    name_generation_function: code.broken",
