@@ -324,7 +324,7 @@ METRIC = "metrics:\n  m:\n    "
         ),
         (
             METRIC + "function: code.add\n    params_list: [{rows_from: code.endless}]",
-            "4:31: metrics.m.params_list[0].rows_from: 'code_under_test.endless' gives more than 1,000,000 rows",
+            "4:31: metrics.m.params_list[0].rows_from: 'code_under_test.endless' gives more than 1,000,",
         ),
         (
             METRIC + "function: code.add\n    params_list: [[1]]\n    name_generation_function: code.broken",
