@@ -62,7 +62,7 @@ class Serving:
         if name in self.cache:
             return True
         if _is_sidecar(name):
-            return self.storage_interface.exists(name)
+            return self._shelf.record(name.removesuffix(SIDECAR)) is not None
         return self._shelf.exists(name)
 
     def record(self, name: str) -> Record:

@@ -808,7 +808,7 @@ def storms(count: int, family: Family) -> None:
 
 
 def test_killed_while_storing(family: Family) -> None:
-    storms(6, family)
+    storms(4, family)
 
 
 @pytest.mark.slow
