@@ -153,7 +153,7 @@ def _copy_configs() -> None:
     """The examples, with few bootstrap resamples: pages show nothing that depends on their number."""
     shutil.copytree(ROOT / "configs", "configs", ignore=shutil.ignore_patterns("results", "__pycache__"))
     analysis = Path("configs/co2/analysis.py")
-    analysis.write_text(analysis.read_text().replace("RESAMPLES = 50_000", "RESAMPLES = 100"))
+    analysis.write_text(analysis.read_text().replace("RESAMPLES = 80_000", "RESAMPLES = 100"))
 
 
 if __name__ == "__main__":

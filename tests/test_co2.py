@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,8 +60,8 @@ def copy_of_co2(tmp_path: Path) -> Path:
     folder = tmp_path / "co2"
     shutil.copytree(CO2, folder, ignore=shutil.ignore_patterns("results", "__pycache__"))
     code = (folder / "analysis.py").read_text()
-    assert "RESAMPLES = 50_000" in code
-    (folder / "analysis.py").write_text(code.replace("RESAMPLES = 50_000", "RESAMPLES = 100"))
+    assert "RESAMPLES = 80_000" in code
+    (folder / "analysis.py").write_text(code.replace("RESAMPLES = 80_000", "RESAMPLES = 100"))
     return folder
 
 
@@ -308,14 +308,15 @@ def test_inputs_of_a_row_are_those_of_its_own_params(copy_of_co2: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_sweep_as_it_is_takes_seconds_and_none_the_second_time(tmp_path: Path) -> None:
+def test_the_whole_sweep_as_it_is_costs_seconds_and_hardly_one_the_second_time(tmp_path: Path) -> None:
     folder = tmp_path / "co2"
     shutil.copytree(CO2, folder, ignore=shutil.ignore_patterns("results", "__pycache__"))
-    seconds = []
+    seconds = []  # of processor time: a busy machine makes no run dearer
     for _ in range(2):
-        begin = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert smm("run", "metrics.yaml", cwd=folder).returncode == 0
-        seconds.append(time.perf_counter() - begin)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert seconds[0] < 60
     assert seconds[1] < 2
     done = smm("show", "metrics.yaml", "growth_rate_0_104_3", cwd=folder)
