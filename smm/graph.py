@@ -15,16 +15,27 @@ def upstream_first(inputs: Mapping[str, Iterable[str]]) -> list[str]:
         inputs: For each metric name, the names it reads directly.
 
     Returns:
-        Every name mentioned, once. Metrics that do not depend on each other keep, level by level, the
-        order in which they were given.
+        Every name mentioned, once, in the order given: what a metric reads and has not come yet comes just
+        before it. So a declared metric that reads others in its code, unseen here, still follows those
+        declared above it, and a value is needed again soon after it was made.
 
     Raises:
         CircularMetricError: a metric would need its own value; `chain` is one such circle, `a, b, a` for
             an `a` that reads `b` that reads `a`.
     """
-    sorter = graphlib.TopologicalSorter(inputs)
+    reads = {name: tuple(upstream) for name, upstream in inputs.items()}
     try:
-        return list(sorter.static_order())
+        graphlib.TopologicalSorter(reads).prepare()
     except graphlib.CycleError as error:
         # graphlib lists a circle from upstream to downstream; a chain reads the other way.
         raise CircularMetricError(chain=tuple(reversed(error.args[1]))) from None
+    order: dict[str, None] = {}
+    for name in reads:
+        todo = [name]
+        while todo:
+            missing = [upstream for upstream in reads.get(todo[-1], ()) if upstream not in order]
+            if missing:
+                todo.extend(reversed(missing))
+            else:
+                order[todo.pop()] = None
+    return list(order)

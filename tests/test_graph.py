@@ -11,7 +11,8 @@ from smm.graph import upstream_first
 
 
 def test_upstream_comes_first_and_the_given_order_stays_otherwise() -> None:
-    assert upstream_first({"c": ["a", "b"], "a": [], "b": [], "z": []}) == ["a", "b", "z", "c"]
+    assert upstream_first({"c": ["a", "b"], "a": [], "b": [], "z": []}) == ["a", "b", "c", "z"]
+    assert upstream_first({"z": [], "c": ["b"], "b": ["a"], "a": []}) == ["z", "a", "b", "c"]
 
 
 def test_a_name_that_is_only_read_is_in_the_order_too() -> None:
