@@ -37,7 +37,7 @@ _BLOCK = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 _COMMENT = re.compile(r"<!-- (?P<key>[a-z ]+): (?P<value>.*?) -->")
-HOME = "/home/ada/work"
+HOME = "/home/you/work"
 """What pages show for the working directory."""
 _UNSETTLED = {
     r"\d{4}-\d\d-\d\d \d\d:\d\d": "<date>",
