@@ -168,8 +168,8 @@ class Shelf:
     def write(self, name: str, data: Any, record: Record) -> Any:
         """Publish the pair and return the canonical value.
 
-        After an exception while the data is being written, the old pair is as it was, unless the storage
-        has only the three methods: then the metric counts as not stored.
+        After an exception while the data is written aside, the old pair is as it was. After one in the later
+        steps, or in any with a storage of only the three methods, the metric counts as not stored.
 
         Raises:
             UnstorableError: refused.
