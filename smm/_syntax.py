@@ -8,6 +8,10 @@ import yaml
 
 _UNPRINTABLE = re.compile("[^\\t\\n\\r\\x20-\\x7e\\x85\\xa0-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 
+MAX_DEPTH = 1_000
+"""Levels of nesting in a document; also libyaml's own limit, since 0.2.6."""
+TOO_DEEP = f"nested more than {MAX_DEPTH:,} levels deep; write it flatter"
+
 _OPEN_QUOTES = "these quotes are not closed; close them"
 
 # What PyYAML's parsers say, in C or in Python, and what a person can do about it.
@@ -44,6 +48,7 @@ _SYNTAX = [
         r"comment or line break|chomping",
         "found {here} after | or >, wanted the end of the line; quote the text",
     ),
+    (r"maximum nesting depth", TOO_DEEP),
     (r"<?document start>?", "found {here} after the end of the document; one file is one configuration"),
 ]
 

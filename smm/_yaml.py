@@ -17,11 +17,11 @@ import yaml
 from yaml import events
 
 from smm._keys import Keys, dotted, nearest, shown
-from smm._syntax import explained, unprintable
+from smm._syntax import MAX_DEPTH as MAX_DEPTH
+from smm._syntax import TOO_DEEP, explained, unprintable
 from smm.errors import Problem
 
 MAX_BYTES = 64 * 2**20
-MAX_DEPTH = 1_000
 MAX_VALUES = 10_000_000
 """Keys and values in one document, those behind an alias counted each time it is used."""
 MAX_PROBLEMS = 1_000
@@ -382,7 +382,7 @@ class _Composer:
 
     def nest(self, levels: int, mark: Mark) -> None:
         if len(self.stack) - 1 + levels > MAX_DEPTH:
-            raise _Stop(mark, f"nested more than {MAX_DEPTH:,} levels deep; write it flatter")
+            raise _Stop(mark, TOO_DEEP)
 
     def refuse_tag(self, tag: str, mark: Mark) -> None:
         self.report(mark, f"found the tag {shown(tag)}, which is not read; leave it out")
