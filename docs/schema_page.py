@@ -12,10 +12,11 @@ _WORDS = {"array": "list", "object": "mapping", "boolean": "true or false"}
 
 
 def render(schema: Schema) -> str:
-    """A table for each kind of mapping in a configuration: the file, a storage, a metric, an input."""
+    """A table for each kind of mapping in a configuration: the file, a run, a metric, ..."""
     definitions = schema["definitions"]
     parts = [
         *_section("The file", schema),
+        *_section("`run`", definitions["run"]),
         *_section("A metric", definitions["metric"]),
         *_section("An input of a metric", _mapping(definitions["input"])),
     ]
@@ -47,13 +48,15 @@ def _kind(schema: Schema) -> str:
     """What a value may be, in a word or two."""
     if "const" in schema:
         return _code(schema["const"])
+    if "enum" in schema:
+        return ", ".join(map(_code, schema["enum"]))
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return "dotted path" if name == "dotted_path" else f"{name}, see below"
     if "allOf" in schema:  # around a reference, which has no description of its own
         return _kind(schema["allOf"][0])
     if "anyOf" in schema:
-        # `${VAR}` may stand for any value of a storage: said once in the text, not in each row.
+        # `${VAR}` may stand for any value of a storage or run: said once in the text, not in each row.
         choices = [choice for choice in schema["anyOf"] if choice.get("pattern") != r"\$\{"]
         return " or ".join(dict.fromkeys(_kind(choice) for choice in choices))
     kind: str = schema["type"]

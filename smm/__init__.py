@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from smm import errors as errors
     from smm import testing as testing
     from smm.build import from_config as from_config
-    from smm.collect import CollectedMetric as CollectedMetric
+    from smm.collected import CollectedMetric as CollectedMetric
     from smm.config import Config as Config
     from smm.config import load_config as load_config
     from smm.identity import legacy_metric_name as legacy_metric_name
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "build": ("from_config",),
-    "collect": ("CollectedMetric",),
+    "collected": ("CollectedMetric",),
     "config": ("Config", "load_config"),
     "identity": ("legacy_metric_name",),
     "manager": ("DatedCacheManager", "ParameterizedDatedCacheManager"),

@@ -26,6 +26,12 @@ def user_line(error: BaseException) -> str | None:
     return f"{file}:{number}"
 
 
+def user_files(error: BaseException) -> tuple[str, ...]:
+    """The files of the user's own code that an exception came through, each once."""
+    files = (frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__))
+    return tuple(dict.fromkeys(file for file in files if not _is_own(file) and not _is_library(file)))
+
+
 def last_line(error: BaseException) -> str:
     """Type and message of an exception, as the last line of a traceback has them; one line of the message."""
     kind = type(error).__qualname__

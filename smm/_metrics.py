@@ -11,6 +11,7 @@ import attrs
 from smm import sweep
 from smm._keys import Refusal, Refused, nearest, read_list, read_mapping, refused, shown
 from smm._strict import key, schema, structure
+from smm._text import TIME, TIME_PATTERN, parse_seconds
 from smm.metric import Argument, Input, Literal
 
 
@@ -46,6 +47,15 @@ def _read_param(value: Any) -> Argument | Literal:
             f"found {shown(value)}, wanted an argument's name; a value itself is written {{value: ...}}"
         )
     return Literal(value=value)
+
+
+def _read_timeout(value: Any) -> float:
+    if type(value) is not str:
+        raise refused(f"found {shown(value)}, wanted {TIME}")
+    try:
+        return parse_seconds(value)
+    except ValueError as error:
+        raise refused(str(error)) from None
 
 
 _PARAM = {"$ref": "#/definitions/param"}
@@ -90,6 +100,12 @@ _INPUTS = key(
     schema={"type": "object", "additionalProperties": {"$ref": "#/definitions/input"}},
 )
 _IGNORE = key("Arguments that are no part of a result's identity.")
+_TIMEOUT = key(
+    "A row that computes longer is stopped, and failed: 10min, 2h; needs workers that are processes.",
+    read=_read_timeout,
+    schema={"type": "string", "pattern": TIME_PATTERN},
+)
+_RETRIES = key("How many more times a row that failed is tried in the same run.")
 _NAMES = _dotted_path("Dotted path of a function of base name and params that makes the metric names.")
 
 
@@ -106,6 +122,9 @@ class MetricConfig:
     ignore: tuple[str, ...] = attrs.field(default=(), metadata=_IGNORE)
     name_generation_function: str | None = attrs.field(default=None, metadata=_NAMES)
     """Dotted path."""
+    timeout: float | None = attrs.field(default=None, metadata=_TIMEOUT)
+    """Seconds."""
+    retries: int = attrs.field(default=0, metadata=_RETRIES)
 
 
 def read_metrics(value: Any) -> dict[str, MetricConfig]:

@@ -18,11 +18,12 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from smm._blame import last_line, user_line
+from smm._blame import last_line
+from smm._pace import Forecast, MetricForecast
 from smm._text import seconds, size
 from smm._values import summary
 from smm.collect import Row
-from smm.errors import CorruptMetricError, MetricNotStoredError
+from smm.errors import CorruptMetricError, FailedBeforeError, MetricNotStoredError
 from smm.maintain import MetricStatus, Status
 from smm.manager import DatedCacheManager
 from smm.metric import Record
@@ -134,30 +135,44 @@ def run_tables(report: RunReport, base_names: Mapping[str, str]) -> list[Rendera
         report: the run.
         base_names: by metric name.
     """
-    by_base: dict[str, list[Outcome]] = {}
+    by_base: dict[str, list[Outcome]] = {base_name: [] for base_name in base_names.values()}  # in their order
     for outcome in report.outcomes:
         by_base.setdefault(base_names.get(outcome.name, outcome.name), []).append(outcome)
-    numbers = ("computed", "already stored", "failed", "time")
+    by_base = {base_name: outcomes for base_name, outcomes in by_base.items() if outcomes}
+    skipped = ["skipped"] if report.of("skipped") else []
+    numbers = ("computed", "already stored", "failed", *skipped, "time")
     table = _table("metric", *numbers, numbers=numbers)
     for base_name, outcomes in by_base.items():
-        table.add_row(Text(base_name), *_run_cells(outcomes, sum(outcome.seconds for outcome in outcomes)))
+        busy = sum(outcome.seconds for outcome in outcomes)
+        table.add_row(Text(base_name), *_run_cells(outcomes, busy, bool(skipped)))
     if len(by_base) != 1:
         table.add_section()
-        table.add_row(Text("in all", style="bold"), *_run_cells(report.outcomes, report.seconds))
+        cells = _run_cells(report.outcomes, report.seconds, bool(skipped))
+        table.add_row(Text("in all", style="bold"), *cells)
     parts: list[RenderableType] = [table]
-    if failed := report.of("failed"):
+    if failed := (*report.of("failed"), *report.of("skipped")):
         parts += ["", *_failures(failed)]
+        if report.of("skipped"):
+            parts += [
+                "",
+                "skipped: failed in an earlier run, and nothing changed since; --retry-failed tries again",
+            ]
+        if report.log is not None:
+            parts += ["", f"tracebacks are in {_short(str(report.log))}"]
+    if report.left:
+        parts += ["", f"not come to: {report.left:,}; run again for the rest"]
     return parts
 
 
-def _run_cells(outcomes: Sequence[Outcome], duration: float) -> list[RenderableType]:
-    counts = {"computed": 0, "stored": 0, "failed": 0}
+def _run_cells(outcomes: Sequence[Outcome], duration: float, skipped: bool) -> list[RenderableType]:
+    counts = dict.fromkeys(("computed", "stored", "failed", "skipped"), 0)
     for outcome in outcomes:
         counts[outcome.status] += 1
     return [
         _count(counts["computed"], "green"),
         _count(counts["stored"]),
         _count(counts["failed"], "bold red"),
+        *([_count(counts["skipped"], "yellow")] if skipped else []),
         seconds(duration) if duration >= 0.001 else Text("-", style="dim"),
     ]
 
@@ -180,8 +195,11 @@ def failure(outcome: Outcome) -> tuple[str, str | None]:
         return f"{outcome.upstream} failed, which it reads", None
     if outcome.error is None:
         return "", None
-    place = user_line(outcome.error)
-    return last_line(outcome.error), place and _short(place)
+    place = outcome.where and _short(outcome.where)
+    if isinstance(outcome.error, FailedBeforeError):
+        return f"skipped; {outcome.error.kind}: {outcome.error.text.splitlines()[0]}", place
+    tries = f" ({outcome.tries} tries)" if outcome.tries > 1 else ""
+    return f"{last_line(outcome.error)}{tries}", place
 
 
 def _short(place: str) -> str:
@@ -190,14 +208,16 @@ def _short(place: str) -> str:
     return place.removeprefix(here)
 
 
-def run_json(report: RunReport, *, interrupted: bool) -> dict[str, Any]:
+def run_json(report: RunReport) -> dict[str, Any]:
     """What `smm run --json` prints."""
     return {
         "seconds": report.seconds,
-        "computed": len(report.of("computed")),
-        "stored": len(report.of("stored")),
-        "failed": len(report.of("failed")),
-        "interrupted": interrupted,
+        **report.counts(),
+        "left": report.left,
+        "interrupted": report.interrupted,
+        "executor": report.executor,
+        "workers": report.workers,
+        "log": None if report.log is None else str(report.log),
         "metrics": [_outcome_json(outcome) for outcome in report.outcomes],
     }
 
@@ -208,13 +228,85 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
         "name": outcome.name,
         "status": outcome.status,
         "seconds": outcome.seconds,
+        "worker": outcome.worker,
+        "tries": outcome.tries,
         "error": error
         and {
             "type": type(error).__qualname__,
             "message": str(error),
-            "where": user_line(error),
+            "where": outcome.where,
+            "traceback": outcome.traceback,
             "upstream": outcome.upstream,
         },
+    }
+
+
+# --- plans -----------------------------------------------------------------------------------------------
+
+_WHY = {"missing": "missing", "forced": "stored, and to be replaced", "needed": "missing, and read by others"}
+
+
+def plan_tables(forecast: Forecast) -> list[RenderableType]:
+    """What a run would do for each metric, and what it would take in all."""
+    if not forecast.plan.compute and not forecast.plan.skipped:
+        return [f"nothing to compute: {len(forecast.plan.stored):,} stored"]
+    columns = ("metric", "to compute", "already stored", "each", "in all", "size", "why")
+    table = _table(*columns, numbers=columns[1:6])
+    for metric in forecast.metrics:
+        each, size_each = metric.pace.seconds, metric.pace.size
+        if not metric.rows:
+            each = size_each = None
+        table.add_row(
+            Text(metric.base_name),
+            _count(metric.rows, "green"),
+            _count(metric.stored),
+            "" if each is None else seconds(each),
+            "" if each is None else seconds(each * metric.rows),
+            "" if size_each is None else size(size_each * metric.rows),
+            Text("; ".join(_reasons(metric))),
+        )
+    return [table, "", Text(_in_all(forecast))]
+
+
+def _reasons(metric: MetricForecast) -> Iterator[str]:
+    several = len(metric.reasons) + bool(metric.skipped) > 1
+    for reason, count in metric.reasons.items():
+        yield f"{f'{count:,} ' if several else ''}{_WHY[reason.kind]}"
+    if metric.skipped:
+        yield f"{metric.skipped:,} skipped, failed before: --retry-failed"
+
+
+def _in_all(forecast: Forecast) -> str:
+    rows = len(forecast.plan.compute)
+    workers = f"{forecast.workers} worker{'' if forecast.workers == 1 else 's'}"
+    taking = "" if forecast.seconds is None else f", about {seconds(forecast.seconds)} on {workers}"
+    storing = "" if forecast.size is None else f", {size(forecast.size)}"
+    unknown = ""
+    if forecast.unknown:
+        unknown = f"; not counted, since no row has been stored yet: {', '.join(forecast.unknown)}"
+    return f"in all {rows:,} to compute{taking}{storing}{unknown}"
+
+
+def plan_json(forecast: Forecast) -> dict[str, Any]:
+    """What `smm plan --json` prints."""
+    return {
+        "rows": len(forecast.plan.compute),
+        "seconds": forecast.seconds,
+        "bytes": forecast.size,
+        "workers": forecast.workers,
+        "unknown": list(forecast.unknown),
+        "metrics": [
+            {
+                "name": metric.base_name,
+                "rows": metric.rows,
+                "reasons": {reason.kind: count for reason, count in metric.reasons.items()},
+                "stored": metric.stored,
+                "skipped": metric.skipped,
+                "seconds": metric.pace.seconds,
+                "bytes": metric.pace.size,
+            }
+            for metric in forecast.metrics
+        ],
     }
 
 

@@ -8,10 +8,10 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smm import _flights
 from smm._flights import Flight
@@ -32,6 +32,9 @@ from smm.identity import check_base_name
 from smm.metric import Record
 from smm.protocols import SIDECAR, StorageInterface
 
+if TYPE_CHECKING:
+    from smm._memory import BoundedMemory
+
 log = logging.getLogger("smm")
 
 
@@ -42,17 +45,31 @@ class Serving:
     Processes on the same folder count as such threads.
     """
 
-    def __init__(self, storage_interface: StorageInterface, *, verbose: bool, read_only: bool) -> None:
+    def __init__(
+        self,
+        storage_interface: StorageInterface,
+        *,
+        verbose: bool,
+        read_only: bool,
+        memory_limit: int | None = None,
+    ) -> None:
         self.storage_interface = storage_interface
         self.verbose = verbose
         self.read_only = read_only
+        self.memory_limit = memory_limit
+        """Bytes that `cache` may take, unsaved values aside; None for no limit."""
         self.functions_dict: dict[str, Callable[[], Any]] = {}
         """What computes each declared metric; an entry put here is used from then on."""
-        self.cache: dict[str, Any] = {}
-        """Canonical values by metric name; callers get views or copies of these."""
         self._shelf = Shelf(storage_interface)
-        self._records: dict[str, Record] = {}  # of what is in `cache`
+        self._records: dict[str, Record] = {}  # of what is in `cache`, unless that keeps them itself
         self._unsaved: set[str] = set()  # names in `cache` that no storage holds yet
+        self._bounded: BoundedMemory | None = None  # `cache`, if it has a limit
+        if memory_limit is not None:
+            from smm._memory import BoundedMemory  # most managers have none, and need no cachetools
+
+            self._bounded = BoundedMemory(memory_limit, self._unsaved)
+        self.cache: MutableMapping[str, Any] = {} if self._bounded is None else self._bounded
+        """Canonical values by metric name; callers get views or copies of these."""
         self._warned: set[str] = set()
 
     # --- looking ----------------------------------------------------------------------------------------
@@ -119,7 +136,7 @@ class Serving:
             if value is not _ABSENT:
                 _flights.refuse_circle((self._shelf.space, name), name)
                 return self._give(value)
-        return self._give(self._settle(name, row, use_stored, verbose))
+        return self._give(self._settle(name, row, use_stored, verbose)[0])
 
     def save(self, name: str, force: bool = False, *, verbose: bool | None = None) -> Any:
         """Bring the metric to the storage, and return its value; a stored one stays as it is.
@@ -130,8 +147,8 @@ class Serving:
             As `get`.
         """
         if not force and name in self.cache and not self._shelf.exists(name):
-            self._unsaved.add(name)  # its files were taken away: what memory has is stored again
-        return self._give(self._settle(name, None, not force, verbose))
+            self._set_unsaved(name, True)  # its files were taken away: what memory has is stored again
+        return self._give(self._settle(name, None, not force, verbose)[0])
 
     def load(self, name: str, force: bool = False, *, verbose: bool | None = None) -> Any:
         """The metric's value from memory, else from the storage; computes nothing.
@@ -142,8 +159,9 @@ class Serving:
             MetricNotStoredError: it is nowhere.
             CorruptMetricError: the stored bytes are damaged.
         """
-        if not force and name in self.cache:
-            return self._give(self.cache[name])
+        value = _ABSENT if force else self.cache.get(name, _ABSENT)
+        if value is not _ABSENT:
+            return self._give(value)
         if _is_sidecar(name) and name not in self.functions_dict:
             metric = name.removesuffix(SIDECAR)
             self.record(metric)
@@ -194,9 +212,12 @@ class Serving:
 
     def clear_cache(self) -> None:
         """Empty the memory cache, unsaved values with it. The storage is untouched."""
+        unsaved = list(self._unsaved)
         self.cache.clear()
         self._records.clear()
-        self._unsaved.clear()
+        for name in unsaved:
+            if name not in self.cache:  # else another thread has just computed it: it is not saved
+                self._unsaved.discard(name)
 
     # --- how a value comes about ------------------------------------------------------------------------
     # Between two metrics of a chain lie the frames of `serve`, `_settle`, `_compute` and the row's: no more,
@@ -204,26 +225,29 @@ class Serving:
 
     def _settle(
         self, name: str, row: Callable[[], Any] | None, use_stored: bool, verbose: bool | None
-    ) -> Any:
-        """The canonical value, brought to memory and storage by whoever comes first; others wait for it."""
+    ) -> tuple[Any, bool]:
+        """The canonical value, brought to memory and storage by whoever comes first; others wait for it.
+
+        And whether this call computed it.
+        """
         with self._flight(name, verbose) as flight:
             row = row or self.functions_dict.get(name)
             if use_stored:
                 value = self._present(name, row, verbose)
                 if value is not _ABSENT:
-                    return value
+                    return value, False
                 _raise_shared(flight)
             if row is not None:
                 return self._made(name, row, flight, use_stored, verbose)
         value = self._look_again(name, None, verbose) if use_stored else _ABSENT
         if value is _ABSENT:
             raise self._unknown(name)
-        return value
+        return value, False
 
     def _made(
         self, name: str, row: Callable[[], Any], flight: Flight, use_stored: bool, verbose: bool | None
-    ) -> Any:
-        """The canonical value, computed and stored, unless another process was quicker."""
+    ) -> tuple[Any, bool]:
+        """The canonical value, computed and stored unless another process was quicker; whether it was not."""
         check_base_name(name)  # an entry put into functions_dict by hand was not seen before
         self._shelf.check(name)
         with self._lock(name, verbose):
@@ -234,12 +258,12 @@ class Serving:
                     self._warn_of_damage(name, error)
                     value = _ABSENT
                 if value is not _ABSENT:
-                    return value
+                    return value, False
             else:
                 self._check_record(name, row, self._shelf.record(name))
             kept = self._kept_unsaved(name) if use_stored else None
             value, record = kept or self._compute(name, row, flight, verbose)
-            return self._store(name, value, record, verbose)
+            return self._store(name, value, record, verbose), kept is None
 
     def _present(
         self, name: str, row: Callable[[], Any] | None, verbose: bool | None, *, sure: bool = False
@@ -272,7 +296,8 @@ class Serving:
         value = self.cache.get(name, _ABSENT) if name in self._unsaved else _ABSENT
         if value is _ABSENT:
             return None
-        return value, self._records.get(name) or new_record(name)  # someone may fill `cache` by hand
+        record = self._records.get(name) if self._bounded is None else self._bounded.record(name)
+        return value, record or new_record(name)  # someone may fill `cache` by hand
 
     def _from_storage(self, name: str, row: Callable[[], Any] | None, verbose: bool | None) -> Any:
         """Read the pair into memory; absent if it is not stored or not finished."""
@@ -282,7 +307,7 @@ class Serving:
         value, record = pair
         self._check_record(name, row or self.functions_dict.get(name), record)
         self._say(verbose, f"Load {name}, computed on {record.date:%Y-%m-%d %H:%M}")
-        self._unsaved.discard(name)
+        self._set_unsaved(name, False)
         return self._remember(name, value, record)
 
     def _look_again(self, name: str, row: Callable[[], Any] | None, verbose: bool | None) -> Any:
@@ -312,7 +337,7 @@ class Serving:
             raise
         base_name, params = (row.rows.base_name, row.noted_params()) if isinstance(row, Row) else (None, None)
         record = new_record(name, base_name=base_name, params=params, duration_seconds=duration)
-        self._unsaved.add(name)  # first: who sees the value in memory must see that it is not stored
+        self._set_unsaved(name, True)  # first: who sees the value in memory must see that it is not stored
         value = self._remember(name, value, record)
         self._say(verbose, f"Completed {name} in {seconds(duration)}")
         return value, record
@@ -331,15 +356,26 @@ class Serving:
             raise
         # In this order: who sees a saved value sees the one that the storage gives back.
         value = self._remember(name, stored, record)
-        self._unsaved.discard(name)
+        self._set_unsaved(name, False)
         return value
 
     def _remember(self, name: str, value: Any, record: Record) -> Any:
         with contextlib.suppress(Refused):  # then `_give` copies it whole
             value = freeze(value)
-        self._records[name] = record
-        self.cache[name] = value
+        if self._bounded is not None:
+            self._bounded.remember(name, value, record)
+        else:
+            self._records[name] = record
+            self.cache[name] = value
         return value
+
+    def _set_unsaved(self, name: str, unsaved: bool) -> None:
+        if unsaved:
+            self._unsaved.add(name)
+        else:
+            self._unsaved.discard(name)
+        if self._bounded is not None:
+            self._bounded.place(name)
 
     def _give(self, value: Any) -> Any:
         try:

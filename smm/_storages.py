@@ -27,15 +27,19 @@ def read_folder(value: Any) -> Path:
 
 
 def _read_switch(value: Any) -> bool:
-    return structure(_typed(value), bool)
+    return structure(typed(value), bool)
 
 
 def _read_limit(value: Any) -> int:
-    return structure(_typed(value), int)
+    return structure(typed(value), int)
 
 
-def _typed(value: Any) -> Any:
-    """What YAML would read where the variable stands."""
+def typed(value: Any) -> Any:
+    """What YAML would read where the variable stands.
+
+    Raises:
+        Refused: as `filled`, or it is a number that Python cannot hold.
+    """
     if not holds_variable(value):
         return value
     try:
@@ -46,14 +50,14 @@ def _typed(value: Any) -> Any:
 
 # --- the classes -----------------------------------------------------------------------------------------
 
-_VARIABLE = {"type": "string", "pattern": "\\$\\{"}
-
+VARIABLE = {"type": "string", "pattern": "\\$\\{"}
+"""The JSON Schema of a text that may hold any value in the end."""
 
 _FOLDER = key("The folder of the results, made on the first save; relative to this file.", read=read_folder)
 
 
 def _switch(about: str) -> dict[str, Any]:
-    return key(about, read=_read_switch, schema={"anyOf": [{"type": "boolean"}, _VARIABLE]})
+    return key(about, read=_read_switch, schema={"anyOf": [{"type": "boolean"}, VARIABLE]})
 
 
 _FSYNC = _switch("Survive a power loss too: flush every file and its folder to the disk.")
@@ -62,7 +66,7 @@ _COMPRESS = _switch("Compress the data with zlib.")
 _LIST_LIMIT = key(
     "Refuse lists of more items than this at save.",
     read=_read_limit,
-    schema={"anyOf": [{"type": "integer", "minimum": 0}, _VARIABLE]},
+    schema={"anyOf": [{"type": "integer", "minimum": 0}, VARIABLE]},
 )
 
 
@@ -162,7 +166,7 @@ def storage_schema() -> dict[str, Any]:
     """The JSON Schema of what `read_storage` takes."""
     built_in = [_kind_schema(name, cls) for name, cls in _BUILT_IN.items()]
     about = "The storage class, by its dotted path; the other keys are its arguments."
-    kind = {"description": about, "anyOf": [{"$ref": "#/definitions/dotted_path"}, _VARIABLE]}
+    kind = {"description": about, "anyOf": [{"$ref": "#/definitions/dotted_path"}, VARIABLE]}
     custom = {"type": "object", "properties": {"type": kind}, "required": ["type"]}
     return {"anyOf": [*built_in, custom]}
 

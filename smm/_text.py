@@ -1,13 +1,20 @@
-"""How smm writes seconds and bytes for a person."""
+"""How smm writes seconds and bytes for a person, and reads what a person writes."""
 
 from __future__ import annotations
+
+import re
+import reprlib
+import string
+from datetime import timedelta
+from fractions import Fraction
+from typing import Any
 
 
 def seconds(duration: float) -> str:
     """A duration, in seconds, to three digits: `412 µs`, `3.05 s`, `2 min 05 s`, `7 h 02 min`."""
     if duration < 1e-3:
         return f"{duration * 1e6:.0f} µs"
-    if duration < 1:
+    if duration < 0.9995:
         return f"{duration * 1e3:.3g} ms"
     if duration < 60:
         return f"{duration:.3g} s"
@@ -24,3 +31,100 @@ def size(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
+
+
+# --- from a person ---------------------------------------------------------------------------------------
+
+TIME = "a time above 0 with its unit (ms, s, min, h, d), such as '10min'"
+"""What `parse_seconds` takes, in words."""
+SIZE = "a size above 0 with its unit (B, kB, MB, GB, TB, KiB, MiB, GiB, TiB), such as '2 GiB'"
+"""What `parse_size` takes, in words."""
+
+LONGEST_DAYS = 36_500
+"""Of a time; beyond some hundred years the operating system's own clocks overflow."""
+
+# Fifteen digits on either side: as many as a float holds, and no text makes more than arithmetic can take.
+_NUMBER = r"[0-9]{1,15}(\.[0-9]{1,15})?"
+TIME_PATTERN = f"^(?=.*[1-9]){_NUMBER} ?([mM]?[sS]|[mM][iI][nN]|[hH]|[dD])$"
+SIZE_PATTERN = f"^(?=.*[1-9]){_NUMBER} ?([kKmMgGtT][iI]?)?[bB]$"
+"""As in a JSON Schema, too."""
+
+_SECONDS = {
+    "ms": Fraction(1, 1000),
+    "s": Fraction(1),
+    "min": Fraction(60),
+    "h": Fraction(3600),
+    "d": Fraction(86400),
+}
+_LETTERS = string.ascii_letters + " "
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def parse_seconds(text: Any) -> float:
+    """Seconds from a time with its unit: `90s`, `10min`, `2h`, `7d`, `1.5 h`, `500ms`; in any case.
+
+    Raises:
+        ValueError: there is no unit, another one, or the time is nothing or longer than 36,500 days.
+    """
+    number, unit = _parted(text, TIME_PATTERN, TIME)
+    return _checked_seconds(number * _SECONDS[unit], text)
+
+
+def parse_size(text: Any) -> int:
+    """Bytes from a size with its unit: `2 GiB`, `1.5GB`, `64KiB`, `1000 B`; in any case.
+
+    kB, MB, GB, TB are powers of 1000, KiB, MiB, GiB, TiB powers of 1024. A fraction of a byte is left out.
+
+    Raises:
+        ValueError: there is no unit, another one, or the size is less than a byte.
+    """
+    number, unit = _parted(text, SIZE_PATTERN, SIZE)
+    prefix = unit.removesuffix("b")
+    size = int(number * (1024 if prefix.endswith("i") else 1000) ** _POWERS[prefix.removesuffix("i")])
+    if size == 0:
+        raise ValueError(f"found {text!r}, wanted at least one byte")
+    return size
+
+
+def parse_timeout(timeout: str | timedelta | None) -> float | None:
+    """Seconds from what a `timeout` argument may be.
+
+    Raises:
+        ValueError: it is neither a time with its unit nor a timedelta, or not positive.
+    """
+    if timeout is None:
+        return None
+    try:
+        if isinstance(timeout, timedelta):
+            return _checked_seconds(timeout / timedelta(seconds=1), timeout)
+        return parse_seconds(timeout)
+    except ValueError as error:
+        raise ValueError(f"timeout: {error}, or a datetime.timedelta") from None
+
+
+def parse_limit(limit: int | str | None) -> int | None:
+    """Bytes from what a `memory_limit` argument may be.
+
+    Raises:
+        ValueError: it is neither a size with its unit nor a whole number of bytes from 1.
+    """
+    if limit is None or (type(limit) is int and limit > 0):
+        return limit
+    try:
+        return parse_size(limit)
+    except ValueError as error:
+        raise ValueError(f"memory_limit: {error}, or a whole number of bytes from 1") from None
+
+
+def _parted(text: Any, pattern: str, wanted: str) -> tuple[Fraction, str]:
+    """The number and the unit, in lower case."""
+    if not isinstance(text, str) or re.fullmatch(pattern, text) is None:
+        raise ValueError(f"found {reprlib.repr(text)}, wanted {wanted}")
+    number = text.rstrip(_LETTERS)
+    return Fraction(number), text.removeprefix(number).strip().lower()
+
+
+def _checked_seconds(seconds: Fraction | float, given: object) -> float:
+    if not 0 < seconds <= LONGEST_DAYS * 86400:
+        raise ValueError(f"found {given!r}, wanted a time above 0 and of at most {LONGEST_DAYS:,} days")
+    return float(seconds)

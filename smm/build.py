@@ -16,6 +16,7 @@ from smm import sweep
 from smm._blame import shown
 from smm._code import Problems, metric_paths, named_objects, rows_keys
 from smm._keys import Keys
+from smm._recipe import Recipe
 from smm.collect import Rows
 from smm.config import (
     Config,
@@ -87,7 +88,23 @@ def from_config(
     manager = _empty_manager(config, storage or MemoryStorageInterface())
     _Declaring(config, objects, manager, problems).declare_all()
     problems.raise_any()
+    manager.recipe = _recipe(config, overrides, allow)
     return manager
+
+
+def _recipe(config: Config, overrides: Mapping[str, Any] | None, allow: Iterable[str] | None) -> Recipe:
+    """How another process makes the same manager: it may have another working directory."""
+    changed = dict(overrides or {})
+    if any(key.startswith("storage") for key in changed) and hasattr(config.storage, "metrics_dir"):
+        changed["storage.metrics_dir"] = str(config.storage.metrics_dir)
+    if "pythonpath" in changed:
+        changed["pythonpath"] = [str(folder) for folder in config.pythonpath]
+    return Recipe(
+        make=from_config,
+        path=str(config.path),
+        options={"overrides": changed, "allow": None if allow is None else list(allow)},
+        declares=frozenset(name for name, metric in config.metrics.items() if metric.function is not None),
+    )
 
 
 def _storage(config: Config, objects: Mapping[Keys, Any], problems: Problems) -> StorageInterface | None:
@@ -114,11 +131,15 @@ def _storage(config: Config, objects: Mapping[Keys, Any], problems: Problems) ->
 
 def _empty_manager(config: Config, storage: StorageInterface) -> DatedCacheManager:
     dynamic = config.dynamic_metric_creation
+    settings: dict[str, Any] = {
+        "verbose": config.verbose,
+        "executor": config.run.executor,
+        "workers": config.run.workers,
+        "memory_limit": config.memory_limit,
+    }
     if dynamic or not all(_is_one_value(metric) for metric in config.metrics.values()):
-        return ParameterizedDatedCacheManager(
-            storage, verbose=config.verbose, dynamic_metric_creation=dynamic
-        )
-    return DatedCacheManager(storage, verbose=config.verbose)
+        return ParameterizedDatedCacheManager(storage, dynamic_metric_creation=dynamic, **settings)
+    return DatedCacheManager(storage, **settings)
 
 
 def _is_one_value(metric: MetricConfig) -> bool:
@@ -153,6 +174,8 @@ class _Declaring:
             name_generation_function=self._objects.get(("metrics", name, "name_generation_function")),
             ignore=given.ignore,
             inputs=given.inputs,
+            timeout_seconds=given.timeout,
+            retries=given.retries,
         )
 
     def _rows(self, name: str) -> Iterator[tuple[int, Any]]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,7 +22,7 @@ from smm._ending import FAILED, INTERRUPTED, WRONG, Commands, Failure
 if TYPE_CHECKING:
     from smm.config import Config
     from smm.manager import DatedCacheManager
-    from smm.run import Outcome, Plan, RunReport
+    from smm.run import RunReport
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -94,6 +95,15 @@ def check(target: str, no_import: bool, settings: tuple[str, ...], as_json: bool
     else:
         rows = sum(count or 0 for count in metrics.values())
         click.echo(f"{target} is fine: {_plural(len(metrics), 'metric')}, {_plural(rows, 'row')}")
+        if not no_import and manager.executor == "threads":
+            click.echo(_when_processes_pay(manager.workers))
+
+
+def _when_processes_pay(workers: int | None) -> str:
+    threads = "a thread per processor" if workers is None else _plural(workers, "thread")
+    return (
+        f"runs on {threads}; --executor processes pays where time goes into Python code, not numpy or waiting"
+    )
 
 
 def _rows_written(config: Config) -> dict[str, int | None]:
@@ -108,78 +118,151 @@ def _rows_written(config: Config) -> dict[str, int | None]:
     }
 
 
+def _running(command: C) -> C:
+    """The options that `run` and `plan` share."""
+    options = [
+        click.option("--force", is_flag=True, help="Compute again what is stored, and replace it."),
+        click.option("--retry-failed", is_flag=True, help="Also try what failed in an earlier run."),
+        click.option(
+            "--executor",
+            metavar="WHICH",
+            help="threads, processes or dask, which starts a cluster here; in place of what the file says.",
+        ),
+        click.option("-j", "--jobs", type=click.IntRange(min=1), help="How many workers; one per processor."),
+        click.option("--dask", "address", metavar="ADDRESS", help="Use this dask scheduler: tcp://host:8786"),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @main.command()
 @_target
 @_names
-@click.option("--force", is_flag=True, help="Compute again what is stored, and replace it.")
-@click.option("-v", "--verbose", is_flag=True, help="Print what is done, and tracebacks of what fails.")
+@_running
+@click.option("--fail-fast", is_flag=True, help="Begin nothing more once a metric has failed.")
+@click.option("-n", "--dry-run", is_flag=True, help="Show what would be computed: the same as smm plan.")
+@click.option("--no-progress", is_flag=True, help="Say nothing while it goes.")
+@click.option("-v", "--verbose", is_flag=True, help="Print tracebacks of what fails.")
 @_settings
 @_as_json
-def run(
-    target: str,
-    names: tuple[str, ...],
-    force: bool,
-    verbose: bool,
-    settings: tuple[str, ...],
-    as_json: bool,
-) -> None:
+def run(target: str, names: tuple[str, ...], dry_run: bool, settings: tuple[str, ...], **how: Any) -> None:
     """Compute and store what is missing, upstream first.
 
-    A metric that fails does not stop the others. Exit code 1 says that one did. Ctrl-C keeps what is done.
+    A metric that fails does not stop the others, and is not tried again until its code or an input changes.
+    Exit code 1 says that one failed, now or before. Ctrl-C lets what is running end and be stored, and keeps
+    what is done; a second one stops at once.
 
-    With --json: seconds, computed, stored, failed, interrupted, metrics (name, status, seconds, error: null,
-    or type, message, where, upstream).
+    With --json: seconds, computed, stored, failed, skipped, left, interrupted, executor, workers, log,
+    metrics (name, status, seconds, worker, tries, error: null, or type, message, where, traceback, upstream).
     """
-    from smm import _render
-    from smm.maintain import select, stored_names
-    from smm.run import plan
-
+    as_json = how.pop("as_json")
+    executor = _executor(how.pop("executor"), how.pop("address"))
     manager = _open(target, settings, quiet=as_json)
-    manager.verbose = verbose
-    chosen = select(manager, names)
-    planned = plan(manager, chosen, force=force, stored=stored_names(manager))
-    report, interrupted = _carried_out(manager, planned, chosen if force else (), quiet=as_json)
+    if dry_run:
+        _show_plan(manager, names, as_json, executor=executor, **_planning(how))
+    else:
+        _run(manager, names, as_json, executor=executor, **how)
+
+
+def _run(
+    manager: DatedCacheManager, names: tuple[str, ...], as_json: bool, *, verbose: bool, **how: Any
+) -> None:
+    from smm import _render
+    from smm.errors import RunInterrupted
+
+    try:
+        with _stdout_for_json(as_json):
+            report: RunReport = manager.run(
+                names or None,
+                executor=how["executor"],
+                workers=how["jobs"],
+                force=how["force"],
+                retry_failed=how["retry_failed"],
+                keep_going=not how["fail_fast"],
+                progress=not how["no_progress"],
+            )
+    except RunInterrupted as interrupted:
+        report = interrupted.report
+        click.echo(interrupted, err=True)
     if as_json:
-        _print_json(_render.run_json(report, interrupted=interrupted))
-    elif not interrupted:
+        _print_json(_render.run_json(report))
+    else:
         _print(*_render.run_tables(report, _base_names(manager)))
-        if manager.waiting and not (names and chosen):
+        if manager.waiting and not (names and report.outcomes):
             _say(f"\nnot run, for want of @CM.collect in code: {', '.join(manager.waiting)}")
     if verbose:
         _print_tracebacks(report)
-    if interrupted:
-        done, left = len(report.of("computed")), len(planned.compute)
-        click.echo(f"interrupted: {done} of {left} computed and stored; run again for the rest", err=True)
-        raise SystemExit(INTERRUPTED)
-    if report.of("failed"):
+    if report.interrupted:
+        _leave(INTERRUPTED)
+    if report.of("failed") or report.of("skipped"):
         raise SystemExit(FAILED)
 
 
-def _carried_out(
-    manager: DatedCacheManager, planned: Plan, force: Sequence[str], *, quiet: bool
-) -> tuple[RunReport, bool]:
-    """The report of a run, and whether Ctrl-C ended it early."""
-    from smm._progress import waits_told, watched
-    from smm.run import RunReport, execute
+def _leave(code: int) -> None:
+    """End the process without waiting for threads that a second Ctrl-C left at work."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if any(thread.name.startswith("smm-") for thread in threading.enumerate()):
+        os._exit(code)
+    raise SystemExit(code)
 
-    outcomes: list[Outcome] = []
-    started = time.perf_counter()
-    interrupted = False
-    try:
-        with _stdout_for_json(quiet), waits_told():
-            for outcome in watched(execute(manager, planned, force=frozenset(force)), planned):
-                outcomes.append(outcome)  # noqa: PERF402 - one by one: Ctrl-C must not lose what is done
-    except KeyboardInterrupt:
-        interrupted = True
-    return RunReport(outcomes=tuple(outcomes), seconds=time.perf_counter() - started), interrupted
+
+def _executor(executor: str | None, address: str | None) -> str | None:
+    if executor is not None and address is not None:
+        raise click.UsageError("--executor and --dask are two ways to say the same; give one of them")
+    if address is not None and "://" not in address:
+        raise click.UsageError(
+            f"--dask takes the address of a scheduler, such as tcp://host:8786, not {address!r}"
+        )
+    executor = address or executor
+    if executor is not None:
+        from smm._executors import check_executor
+
+        try:
+            check_executor(executor)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+    return executor
+
+
+def _planning(how: dict[str, Any]) -> dict[str, Any]:
+    return {"workers": how["jobs"], "force": how["force"], "retry_failed": how["retry_failed"]}
+
+
+@main.command()
+@_target
+@_names
+@_running
+@_settings
+@_as_json
+def plan(target: str, names: tuple[str, ...], settings: tuple[str, ...], as_json: bool, **how: Any) -> None:
+    """Show what a run would compute and why, how long it would take, and how much it would store.
+
+    Times and sizes are those of rows that are stored. Computes nothing.
+
+    With --json: rows, seconds, bytes, workers, unknown, metrics (name, rows, reasons, stored, skipped,
+    seconds, bytes: of one row; null where no row has been stored).
+    """
+    executor = _executor(how["executor"], how["address"])
+    manager = _open(target, settings, quiet=as_json)
+    _show_plan(manager, names, as_json, executor=executor, **_planning(how))
+
+
+def _show_plan(manager: DatedCacheManager, names: tuple[str, ...], as_json: bool, **how: Any) -> None:
+    from smm import _render
+
+    forecast = manager.plan(names or None, **how)
+    if as_json:
+        _print_json(_render.plan_json(forecast))
+    else:
+        _print(*_render.plan_tables(forecast))
 
 
 def _print_tracebacks(report: RunReport) -> None:
-    from smm._blame import user_traceback
-
     for outcome in report.of("failed"):
-        if outcome.error is not None and outcome.upstream is None:
-            click.echo(f"\n{outcome.name}:\n{user_traceback(outcome.error)}", err=True)
+        if outcome.traceback and outcome.upstream is None:
+            click.echo(f"\n{outcome.name}:\n{outcome.traceback}", err=True)
 
 
 @main.command()
@@ -311,9 +394,19 @@ def _open(target: str, settings: Sequence[str], *, quiet: bool) -> DatedCacheMan
 
 @contextlib.contextmanager
 def _stdout_for_json(quiet: bool) -> Iterator[None]:
-    """Keep what the user's code prints out of the JSON."""
-    with contextlib.redirect_stdout(sys.stderr) if quiet else contextlib.nullcontext():
+    """Keep what the user's code prints out of the JSON, in this process and in those it starts."""
+    if not quiet:
         yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _base_names(manager: DatedCacheManager) -> dict[str, str]:

@@ -1,81 +1,31 @@
 """From a function and its rows to named metrics: what `@CM.collect` and a configuration declare.
 
 A collected metric is a set of rows under one base name. Each row is a callable without arguments under its
-metric name in the manager's `functions_dict`; `CM.<base_name>` is a plain function, with the rows' other
-questions as attributes.
+metric name in the manager's `functions_dict`. `smm.collected` makes `CM.<base_name>` of them.
 """
 
 from __future__ import annotations
 
 import copy
-import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from typing import Any, Protocol
 
 import attrs
 
 from smm.errors import DeclarationError, NameClashError, UndeclaredParamsError
 from smm.identity import Binder, Call, nearest, params_to_json
-from smm.metric import Argument, Function, Input, Literal, Metric, NameFunction, Record
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from smm.metric import Argument, Function, Input, Literal, Metric, Record
+from smm.run import RunReport
 
 NO_PARAMS: tuple[tuple[()], ...] = ((),)
 """The params list of a metric without params: one empty row."""
-
-
-class CollectedMetric(Protocol):
-    """What `CM.<base_name>` is: a function that serves the metric, with these attributes."""
-
-    __name__: str
-    __doc__: str | None
-    __wrapped__: Function
-    base_name: str
-    original_function: Function
-    params_list: Any
-    """Equal to what was given, a copy in the same container types."""
-    name_generation_function: NameFunction | None
-
-    def __call__(self, *params: Any, use_stored: bool = True, cache: bool = True, **named: Any) -> Any:
-        """The metric at these params, from memory, else the storage, else computed and stored.
-
-        `use_stored=False` computes again and replaces both; `cache=False` calls the plain function.
-        """
-
-    def get_all(self, use_stored: bool = True, verbose: bool | None = None) -> list[Any]:
-        """Every row's value in the order of `params_list`, computing what is missing."""
-
-    def name(self, *params: Any, **named: Any) -> str:
-        """The metric name at these params. Touches neither memory nor storage."""
-
-    def names(self) -> list[str]:
-        """The metric name of each declared row, in order. Touches neither memory nor storage."""
-
-    def exists(self, *params: Any, **named: Any) -> bool:
-        """Whether the value is in memory, or stored with its side-car."""
-
-    def record(self, *params: Any, **named: Any) -> Record:
-        """The side-car's record, read from the storage."""
-
-
-class Cached(Protocol, Generic[P, R]):
-    """A decorated function: the plain function, and a way through the manager with `cache=True`."""
-
-    __name__: str
-    __doc__: str | None
-    __wrapped__: Callable[P, R]
-
-    @overload
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
-    @overload
-    def __call__(self, *args: Any, cache: bool, use_stored: bool = True, **kwargs: Any) -> R: ...
 
 
 class Keeper(Protocol):
     """What a collected metric needs of its manager."""
 
     functions_dict: dict[str, Callable[[], Any]]
+    cache: MutableMapping[str, Any]
     dynamic_metric_creation: bool
 
     def serve(
@@ -87,6 +37,21 @@ class Keeper(Protocol):
         verbose: bool | None = None,
     ) -> Any:
         """The value of `name`, computed by `row` or, if that is None, by its `functions_dict` entry."""
+
+    def load(self, name: str) -> Any:
+        """The value from memory, else from the storage."""
+
+    def bring_all(
+        self, names: Sequence[str], *, use_stored: bool = True, verbose: bool | None = None
+    ) -> dict[str, BaseException]:
+        """See that all are stored, computing what is missing; the errors of those that failed."""
+
+    def release(self, is_wanted: Callable[[str], bool]) -> None:
+        """Let values leave memory that are not wanted there; what is not stored yet stays."""
+
+    @property
+    def run(self) -> Callable[..., RunReport]:
+        """Brings metrics to the storage, and reports."""
 
     def exists(self, name: str) -> bool:
         """Whether the value is in memory, or stored with its side-car."""
@@ -142,6 +107,10 @@ class Rows:
         self.function = function
         self.name_generation_function = metric.name_generation_function
         self.inputs = metric.inputs
+        self.metric = metric
+        """The declaration itself."""
+        self.timeout_seconds = metric.timeout_seconds
+        self.retries = metric.retries
         self.binder = Binder(
             function, base_name=metric.base_name, ignore=metric.ignore, inputs=tuple(metric.inputs)
         )
@@ -240,70 +209,6 @@ class Rows:
             return rows.find((), {name: value(param) for name, param in source.params.items()})
         return rows.find(tuple(map(value, source.params)), {})
 
-    def get_all(self, use_stored: bool = True, verbose: bool | None = None) -> list[Any]:
-        """Every row's value in the order of `params_list`.
-
-        A row that fails does not keep the others from being computed and stored.
-
-        Raises:
-            Exception: the first failing row's own, with a note that says how many failed.
-        """
-        serve = self.manager.serve
-        values: list[Any] = []
-        failures: dict[str, Exception] = {}
-        done: set[str] = set()
-        for name in self.names:
-            if name in failures:
-                continue
-            try:
-                # a repeated row is one metric: computed again at most once
-                values.append(serve(name, None, use_stored=use_stored or name in done, verbose=verbose))
-            except Exception as error:  # noqa: BLE001 - kept, and raised below
-                failures.setdefault(name, error)
-            done.add(name)
-        if failures:
-            first = next(iter(failures.values()))
-            first.add_note(
-                f"{len(failures)} of {len(self.entries)} rows of {self.base_name!r} failed; "
-                "the others are stored"
-            )
-            raise first
-        return values
-
-    def function_object(self) -> CollectedMetric:
-        """`CM.<base_name>`: a function, because a call of one costs less than a method of an object."""
-        serve = self.manager.serve
-
-        @functools.wraps(self.function, updated=())
-        def collected(*params: Any, use_stored: bool = True, cache: bool = True, **named: Any) -> Any:
-            if not cache:
-                return Row(self, self.binder.bind(params, named))()
-            name, row = self.find(params, named)
-            return serve(name, row, use_stored=use_stored)
-
-        def name(*params: Any, **named: Any) -> str:
-            return self.name(params, named)
-
-        def exists(*params: Any, **named: Any) -> bool:
-            return self.manager.exists(self.name(params, named))
-
-        def record(*params: Any, **named: Any) -> Record:
-            return self.manager.record(self.name(params, named))
-
-        attributes = {
-            "base_name": self.base_name,
-            "original_function": self.function,
-            "params_list": self.params_list,
-            "name_generation_function": self.name_generation_function,
-            "get_all": self.get_all,
-            "name": name,
-            "names": lambda: list(self.names),
-            "exists": exists,
-            "record": record,
-        }
-        vars(collected).update(attributes)
-        return cast("CollectedMetric", collected)
-
 
 def name_of(function: Function) -> str:
     """The base name a function brings.
@@ -317,22 +222,6 @@ def name_of(function: Function) -> str:
             base_name=repr(function), reason="it has no name of its own; give it a base_name"
         )
     return name
-
-
-def decorated(function: Callable[P, R], collected: CollectedMetric) -> Cached[P, R]:
-    """What the decorated name becomes: the plain function, unless called with `cache=True`."""
-
-    @functools.wraps(function)
-    def wrapper(*args: Any, cache: bool = False, use_stored: bool | None = None, **kwargs: Any) -> Any:
-        if cache:
-            return collected(*args, use_stored=use_stored is not False, **kwargs)
-        if use_stored is not None:
-            raise TypeError(
-                f"{collected.base_name}(..., use_stored={use_stored}) is for the manager: add cache=True"
-            )
-        return function(*args, **kwargs)
-
-    return cast("Cached[P, R]", wrapper)
 
 
 def same_definition(one: Function, other: Function) -> bool:
@@ -375,6 +264,8 @@ def completed(expected: Metric, brought: Metric) -> Metric:
             ("params_list", not has_no_params(brought)),
             ("name_generation_function", brought.name_generation_function is not None),
             ("ignore", bool(brought.ignore)),
+            ("timeout", brought.timeout_seconds is not None),
+            ("retries", brought.retries != 0),
         )
         if given
     ]

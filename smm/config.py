@@ -13,19 +13,22 @@ from typing import Any
 import attrs
 
 from smm import _yaml
-from smm._keys import Keys, Refusal, Refused, dotted, read_list, refused, shown
+from smm._executors import EXECUTORS, WANTED, is_executor_text
+from smm._keys import Keys, Refusal, Refused, dotted, nearest, read_list, refused, shown
 from smm._metrics import METRICS_SCHEMA, definitions, read_metrics
 from smm._metrics import MetricConfig as MetricConfig
 from smm._overrides import FILE as OVERRIDES
 from smm._overrides import merged
+from smm._storages import VARIABLE, read_folder, read_storage, resolved, storage_schema, typed
 from smm._storages import CustomStorage as CustomStorage
 from smm._storages import JsonStorage as JsonStorage
 from smm._storages import MemoryStorage as MemoryStorage
 from smm._storages import NpyStorage as NpyStorage
 from smm._storages import NpzStorage as NpzStorage
 from smm._storages import Storage as Storage
-from smm._storages import read_folder, read_storage, resolved, storage_schema
 from smm._strict import key, schema, structure
+from smm._text import SIZE, SIZE_PATTERN, parse_size
+from smm._variables import filled
 from smm.errors import ConfigError, Problem
 
 VERSION = 1
@@ -42,6 +45,52 @@ def _read_pythonpath(value: Any) -> tuple[Path, ...]:
     return read_list(value, read_folder, "a list of folders, such as [.]")
 
 
+def _read_executor(value: Any) -> str:
+    executor = filled(value) if isinstance(value, str) else value
+    if isinstance(executor, str) and is_executor_text(executor):
+        return executor
+    hint = nearest(executor, EXECUTORS) if isinstance(executor, str) else ""
+    raise refused(f"found {shown(executor)}, wanted {WANTED}{hint}")
+
+
+def _read_workers(value: Any) -> int:
+    workers = typed(value)
+    if type(workers) is not int or workers < 1:
+        raise refused(f"found {shown(workers)}, wanted how many workers: a whole number from 1")
+    return workers
+
+
+def _read_size(value: Any) -> int:
+    if type(value) is not str:
+        raise refused(f"found {shown(value)}, wanted {SIZE}")
+    try:
+        return parse_size(value)
+    except ValueError as error:
+        raise refused(str(error)) from None
+
+
+_EXECUTOR = key(
+    "What computes the rows of a run: threads, processes, dask, or the address of a dask scheduler.",
+    read=_read_executor,
+    schema={"anyOf": [{"enum": list(EXECUTORS)}, {"type": "string", "pattern": "://"}, VARIABLE]},
+)
+_WORKERS = key(
+    "How many of them; one per processor if not given.",
+    read=_read_workers,
+    schema={"anyOf": [{"type": "integer", "minimum": 1}, VARIABLE]},
+)
+
+
+@attrs.frozen(kw_only=True)
+class RunConfig:
+    """The section `run`: who computes, unless a run is told otherwise."""
+
+    executor: str = attrs.field(default="threads", metadata=_EXECUTOR)
+    """`threads`, `processes`, `dask`, or the address of a dask scheduler."""
+    workers: int | None = attrs.field(default=None, metadata=_WORKERS)
+    """None for one per processor."""
+
+
 _SMM = key("Version of this format.", read=_read_version, schema={"type": "integer", "const": VERSION})
 _PYTHONPATH = key(
     "Folders in which functions are found, relative to this file; [.] if not given.",
@@ -55,6 +104,14 @@ _STORAGE = key(
 )
 _VERBOSE = key("Print a line for everything that is done.")
 _DYNAMIC = key("Compute calls whose params no row declares, too.")
+_RUN = key(
+    "Who computes when many metrics are run; threads if not given.", schema={"$ref": "#/definitions/run"}
+)
+_MEMORY_LIMIT = key(
+    "How much the values kept in memory may take: 2 GiB, 500 MB; without limit if not given.",
+    read=_read_size,
+    schema={"type": "string", "pattern": SIZE_PATTERN},
+)
 _METRICS = key("The metrics by name.", read=read_metrics, schema=METRICS_SCHEMA)
 
 
@@ -80,6 +137,9 @@ class Config:
     """Its `metrics_dir` is absolute."""
     verbose: bool = attrs.field(default=True, metadata=_VERBOSE)
     dynamic_metric_creation: bool = attrs.field(default=False, metadata=_DYNAMIC)
+    run: RunConfig = attrs.field(factory=RunConfig, metadata=_RUN)
+    memory_limit: int | None = attrs.field(default=None, metadata=_MEMORY_LIMIT)
+    """Bytes."""
     metrics: Mapping[str, MetricConfig] = attrs.field(metadata=_METRICS)
     """By base name."""
     origin: Origin = attrs.field(
@@ -220,11 +280,12 @@ def json_schema() -> dict[str, Any]:
 
     It takes whatever `load_config` takes. `load_config` also refuses what a schema cannot say: sweeps without
     or with too many rows, axes of different lengths in a zip, inputs that name no metric or form a circle,
-    variables that are not set, infinite ends, and numbers such as 1.0 where a whole one is wanted.
+    variables that are not set, infinite ends, times of more than 36,500 days, sizes of less than a byte, and
+    numbers such as 1.0 where a whole one is wanted.
     """
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "smm configuration",
         **schema(Config),
-        "definitions": definitions() | {"storage": storage_schema()},
+        "definitions": definitions() | {"storage": storage_schema(), "run": schema(RunConfig)},
     }

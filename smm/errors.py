@@ -159,6 +159,24 @@ class StorageAbilityError(SmmError, TypeError):
         )
 
 
+class NotTabularError(SmmError, TypeError):
+    """A value, or the values of all rows together, that a frame or a labelled array has no place for."""
+
+    name: str
+    """The metric; the base name for what is about all rows."""
+    table: str
+    """`a frame`, `an array`."""
+    place: str = ""
+    """Where inside the value: `['a']`, empty for the value itself."""
+    found: str
+    """What is there: `array of float64, shape 3`."""
+    way_out: str
+
+    def _sentence(self) -> str:
+        where = f"{self.place}: {self.found}" if self.place else self.found
+        return f"metric {self.name!r} does not go into {self.table}: {where}; {self.way_out}"
+
+
 # --- names, params and declarations ---------------------------------------------------------------------
 
 
@@ -249,6 +267,97 @@ class CircularMetricError(SmmError, RuntimeError):
         return (
             f"{' -> '.join(self.chain)}: a metric cannot read itself; break the chain at one of these names"
         )
+
+
+# --- runs -------------------------------------------------------------------------------------------------
+
+
+class RunRefusedError(SmmError, ValueError):
+    """A run that could not work as it is asked for; nothing was computed."""
+
+    executor: str
+    """As the caller wrote it."""
+    reason: str
+    """What is wrong and what to do."""
+
+    def _sentence(self) -> str:
+        return f"cannot run with executor={self.executor!r}: {self.reason}"
+
+
+class TravelError(SmmError, TypeError):
+    """A manager that no other process can make again."""
+
+    reason: str
+    """What stays behind, and what to do."""
+
+    def _sentence(self) -> str:
+        return f"this manager cannot go to another process: {self.reason}"
+
+
+class TimedOutError(SmmError, TimeoutError):
+    """A metric's row computed for longer than its `timeout`, and was stopped."""
+
+    name: str
+    seconds: float
+
+    def _sentence(self) -> str:
+        return (
+            f"metric {self.name!r} was stopped after its timeout of {self.seconds:g} s; give it a longer "
+            "one, or less to do"
+        )
+
+
+class WorkerDiedError(SmmError, RuntimeError):
+    """The process that computed a metric ended without an answer, each time it was tried."""
+
+    name: str
+    tries: int
+
+    def _sentence(self) -> str:
+        return (
+            f"the worker that computed {self.name!r} died, {self.tries} times in a row: out of memory, or a "
+            "crash in compiled code? compute it alone, with executor='threads', to see more"
+        )
+
+
+class WorkerError(SmmError, RuntimeError):
+    """Stands for an exception of a worker that cannot be pickled."""
+
+    kind: str
+    """Its class name."""
+    text: str
+    """Its message."""
+
+    def _sentence(self) -> str:
+        return f"{self.kind}: {self.text}" if self.text else self.kind
+
+
+class FailedBeforeError(SmmError, RuntimeError):
+    """A metric was not tried, since it failed in an earlier run and nothing about it has changed."""
+
+    name: str
+    kind: str
+    """Class name of that run's exception."""
+    text: str
+    """Its message."""
+
+    def _sentence(self) -> str:
+        return (
+            f"metric {self.name!r} failed in an earlier run with {self.kind}: {self.text}; "
+            "CM.run(retry_failed=True), or smm run --retry-failed, tries it again"
+        )
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM ended a run; what was running then has been finished and stored.
+
+    A `KeyboardInterrupt`, so that a script ends as it would have without smm.
+    """
+
+    def __init__(self, message: str, report: Any = None) -> None:
+        super().__init__(message)
+        self.report = report
+        """The `RunReport` of what was done; None from `get_all`."""
 
 
 # --- configuration --------------------------------------------------------------------------------------

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, runtime_checkable
@@ -12,8 +10,10 @@ from typing import Protocol, runtime_checkable
 import attrs
 
 from smm._files import name_of_stem
-from smm.collect import Row
-from smm.errors import MetricNotStoredError, UnknownMetricError, closest
+from smm._select import groups as groups
+from smm._select import select as select
+from smm._select import stored_names as stored_names
+from smm.errors import MetricNotStoredError
 from smm.manager import DatedCacheManager
 from smm.protocols import FolderStorage, RecordStorage
 
@@ -64,53 +64,6 @@ class _Files(FolderStorage, RecordStorage, Protocol):
     """A storage of one file per metric."""
 
     file_ext: str
-
-
-def groups(manager: DatedCacheManager) -> dict[str, list[str]]:
-    """The names of every declared row by base name, both in the order of declaration."""
-    found: dict[str, list[str]] = {}
-    for name, function in manager.functions_dict.items():
-        base_name = function.rows.base_name if isinstance(function, Row) else name
-        found.setdefault(base_name, []).append(name)
-    return found
-
-
-def stored_names(manager: DatedCacheManager) -> set[str]:
-    """Names that are stored with their side-car, by one listing of the folder.
-
-    A storage that cannot list is asked for each declared name.
-    """
-    storage = manager.storage_interface
-    if isinstance(storage, RecordStorage):
-        return storage.recorded()
-    return {name for name in manager.functions_dict if manager.exists(name)}
-
-
-def select(manager: DatedCacheManager, patterns: Sequence[str], *, among: Iterable[str] = ()) -> list[str]:
-    """The names that patterns mean, in the order of declaration; all declared ones for no pattern.
-
-    Args:
-        manager: whose metrics.
-        patterns: metric names, base names (for all their rows), or globs with `* ? [...]`.
-        among: further names that may be meant, such as stored ones.
-
-    Raises:
-        UnknownMetricError: a pattern means nothing; with the closest name.
-    """
-    by_base = groups(manager)
-    if not patterns:
-        return [name for names in by_base.values() for name in names]
-    known = {**dict.fromkeys(manager.functions_dict), **dict.fromkeys(sorted(among))}
-    chosen: set[str] = set()
-    for pattern in patterns:
-        meant = {pattern} if pattern in known else set(by_base.get(pattern, ()))
-        if not meant and set("*?[") & set(pattern):
-            matches = re.compile(fnmatch.translate(pattern)).match
-            meant = {name for name in known if matches(name)}
-        if not meant and pattern not in manager.waiting:
-            raise UnknownMetricError(name=pattern, hint=closest(pattern, {**known, **by_base}))
-        chosen |= meant
-    return [name for name in known if name in chosen]
 
 
 def status(manager: DatedCacheManager, names: Iterable[str] | None = None) -> Status:

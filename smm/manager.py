@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar, overload
 
 import attrs
 
 from smm import collect
-from smm._serving import Serving
-from smm.collect import NO_PARAMS, Cached, CollectedMetric, Row, Rows
+from smm._executors import check_executor, check_workers
+from smm._recipe import reduced
+from smm._running import Running
+from smm._text import parse_limit, parse_timeout
+from smm.collect import NO_PARAMS, Row, Rows
+from smm.collected import Cached, CollectedMetric, decorated, function_object
 from smm.errors import DeclarationError, NameClashError, UnknownMetricError, closest
 from smm.identity import Binder, check_base_name
 from smm.metric import Function, Metric, NameFunction
@@ -19,11 +25,11 @@ from smm.protocols import StorageInterface
 P = ParamSpec("P")
 R = TypeVar("R")
 
-RESERVED = frozenset({"run", "plan", "why", "status", "graph", "accept", "rename", "verify", "report"})
+RESERVED = frozenset({"why", "status", "graph", "accept", "rename", "verify", "report"})
 """Names of methods to come, which no collected metric may take."""
 
 
-class DatedCacheManager(Serving):
+class DatedCacheManager(Running):
     """Named metrics over one storage: computed once, cached in memory and stored, dated by side-cars.
 
     May be shared by many threads: each metric is computed by one of them, different ones at the same time.
@@ -33,14 +39,33 @@ class DatedCacheManager(Serving):
         storage_interface: where results are kept.
         verbose: print a line for each action; the same lines go to the logger `smm` in any case.
         read_only: give every caller the same read-only arrays; if False, a writable copy each.
+        executor: what `run` and `get_all` use unless they are told otherwise: `threads`, `processes`, `dask`,
+            the address of a dask scheduler, or any `concurrent.futures.Executor`.
+        workers: how many of them; None for one per processor.
+        memory_limit: how much the values in memory may take, as bytes or `"2 GiB"`; what was used longest ago
+            leaves, to be read again from the storage. Values that are not stored yet stay besides. None for
+            no limit.
     """
 
     dynamic_metric_creation = False
 
     def __init__(
-        self, storage_interface: StorageInterface, *, verbose: bool = True, read_only: bool = True
+        self,
+        storage_interface: StorageInterface,
+        *,
+        verbose: bool = True,
+        read_only: bool = True,
+        executor: str | Executor = "threads",
+        workers: int | None = None,
+        memory_limit: int | str | None = None,
     ) -> None:
-        super().__init__(storage_interface, verbose=verbose, read_only=read_only)
+        check_executor(executor)
+        check_workers(workers)
+        limit = parse_limit(memory_limit)
+        super().__init__(storage_interface, verbose=verbose, read_only=read_only, memory_limit=limit)
+        self.executor = executor
+        self.workers = workers
+        self.recipe = None
         self.parameterized_metrics: list[CollectedMetric] = []
         """What `collect` has added, in order."""
         self._manual: set[str] = set()  # names that set_functions_dict gave
@@ -89,6 +114,8 @@ class DatedCacheManager(Serving):
         params_list: Any = NO_PARAMS,
         name_generation_function: NameFunction | None = None,
         ignore: Sequence[str] = (),
+        timeout: str | timedelta | None = None,
+        retries: int = 0,
     ) -> Callable[[Callable[P, R]], Cached[P, R]]: ...
     def collect(
         self,
@@ -96,6 +123,8 @@ class DatedCacheManager(Serving):
         params_list: Any = NO_PARAMS,
         name_generation_function: NameFunction | None = None,
         ignore: Sequence[str] = (),
+        timeout: str | timedelta | None = None,
+        retries: int = 0,
     ) -> Any:
         """Declare a function as a metric: `@CM.collect`, or `@CM.collect(params_list=[[1, 2], [1, 3]])`.
 
@@ -108,15 +137,21 @@ class DatedCacheManager(Serving):
                 for one argument. It is copied.
             name_generation_function: `(base_name, params) -> metric name` in place of smm's scheme.
             ignore: arguments that are no part of a call's identity.
+            timeout: a row that computes longer is stopped, and failed: `"10min"`, or a timedelta. Needs
+                workers that are processes.
+            retries: how many more times a row that failed is tried in the same run.
 
         Raises:
             DeclarationError: the function or its name cannot be a metric's, or params are given to a manager
                 without them.
             NameClashError: a metric of this name is declared already, by another function.
             TypeError: a row does not fit the function.
+            ValueError: `timeout` is no time, or has no unit; `retries` is no whole number from 0.
         """
         if callable(base_name):
-            return self.collect(None, params_list, name_generation_function, ignore)(base_name)
+            bare = self.collect(None, params_list, name_generation_function, ignore, timeout, retries)
+            return bare(base_name)
+        timeout_seconds = parse_timeout(timeout)
         kept = collect.copied(params_list)  # now: the caller may change the rows before the function comes
 
         def decorator(function: Callable[P, R]) -> Cached[P, R]:
@@ -126,11 +161,13 @@ class DatedCacheManager(Serving):
                 params_list=kept,
                 name_generation_function=name_generation_function,
                 ignore=(ignore,) if isinstance(ignore, str) else tuple(ignore),
+                timeout_seconds=timeout_seconds,
+                retries=retries,
             )
             expected = self._expected.get(metric.base_name)
             if expected is not None:
                 metric = collect.completed(expected, metric)
-            return collect.decorated(function, self._collected(metric, function))
+            return decorated(function, self._collected(metric, function))
 
         return decorator
 
@@ -167,7 +204,7 @@ class DatedCacheManager(Serving):
             self._forget(old)
         self.functions_dict.update(rows.entries)
         self._rows[name] = rows
-        served = rows.function_object()
+        served = function_object(rows)
         self.parameterized_metrics[:] = [
             *(known for known in self.parameterized_metrics if known.base_name != name),
             served,
@@ -200,6 +237,34 @@ class DatedCacheManager(Serving):
                     base_name=rows.base_name,
                     reason=f"its metric name {name!r} is taken by {taken!r}; rename one of the two",
                 )
+
+    # --- to other processes -----------------------------------------------------------------------------
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As the recipe by which another process makes it again (`smm._recipe`); never its memory."""
+        return reduced(self)
+
+    def options(self) -> dict[str, Any]:
+        """The constructor's keyword arguments, as they are now; an executor object stays behind."""
+        given = {"verbose": self.verbose, "read_only": self.read_only, "workers": self.workers}
+        given |= {"memory_limit": self.memory_limit}
+        return given | ({"executor": self.executor} if isinstance(self.executor, str) else {})
+
+    def declarations(self) -> dict[str, Any]:
+        """All that is declared, by value."""
+        others = {name: entry for name, entry in self.functions_dict.items() if not isinstance(entry, Row)}
+        return {
+            "metrics": [rows.metric for rows in self._rows.values()],
+            "expected": [metric for name, metric in self._expected.items() if name not in self._rows],
+            "functions": others,
+            "manual": sorted(self._manual),
+        }
+
+    def __setstate__(self, declarations: dict[str, Any]) -> None:
+        for metric in (*declarations["metrics"], *declarations["expected"]):
+            self.declare(metric)
+        self.functions_dict.update(declarations["functions"])
+        self._manual = set(declarations["manual"])
 
     def _forget(self, name: str) -> None:
         self.functions_dict.pop(name, None)
@@ -258,6 +323,12 @@ class ParameterizedDatedCacheManager(DatedCacheManager):
         storage_interface: where results are kept.
         verbose: print a line for each action; the same lines go to the logger `smm` in any case.
         read_only: give every caller the same read-only arrays; if False, a writable copy each.
+        executor: what `run` and `get_all` use unless they are told otherwise: `threads`, `processes`, `dask`,
+            the address of a dask scheduler, or any `concurrent.futures.Executor`.
+        workers: how many of them; None for one per processor.
+        memory_limit: how much the values in memory may take, as bytes or `"2 GiB"`; what was used longest ago
+            leaves, to be read again from the storage. Values that are not stored yet stay besides. None for
+            no limit.
         dynamic_metric_creation: serve params that no row declares; otherwise they are refused.
     """
 
@@ -268,9 +339,23 @@ class ParameterizedDatedCacheManager(DatedCacheManager):
         verbose: bool = True,
         read_only: bool = True,
         dynamic_metric_creation: bool = False,
+        executor: str | Executor = "threads",
+        workers: int | None = None,
+        memory_limit: int | str | None = None,
     ) -> None:
-        super().__init__(storage_interface, verbose=verbose, read_only=read_only)
+        super().__init__(
+            storage_interface,
+            verbose=verbose,
+            read_only=read_only,
+            executor=executor,
+            workers=workers,
+            memory_limit=memory_limit,
+        )
         self.dynamic_metric_creation = dynamic_metric_creation
+
+    def options(self) -> dict[str, Any]:
+        """The constructor's keyword arguments, as they are now."""
+        return super().options() | {"dynamic_metric_creation": self.dynamic_metric_creation}
 
     def _check_params_allowed(self, metric: Metric) -> None:
         """Any params list is welcome."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, TypeAlias
@@ -40,6 +41,18 @@ class Input:
     """How to call it: by position, or by the upstream function's argument names."""
 
 
+def _check_timeout(metric: Metric, field: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and not (type(value) in (int, float) and 0 < value < math.inf):
+        raise ValueError(f"{field.name} of metric {metric.base_name!r} is {value!r}; give seconds above 0")
+
+
+def _check_retries(metric: Metric, field: attrs.Attribute[Any], value: Any) -> None:
+    if type(value) is not int or value < 0:
+        raise ValueError(
+            f"{field.name} of metric {metric.base_name!r} is {value!r}; give a whole number from 0"
+        )
+
+
 @attrs.frozen(kw_only=True)
 class Metric:
     """A declaration: a name, a function, the rows it is wanted for."""
@@ -54,6 +67,10 @@ class Metric:
     """Arguments that are no part of a call's identity."""
     inputs: Mapping[str, Input] = attrs.field(factory=dict)
     """By argument name."""
+    timeout_seconds: float | None = attrs.field(default=None, validator=_check_timeout)
+    """A row that computes longer is stopped, and failed; needs workers that are processes."""
+    retries: int = attrs.field(default=0, validator=_check_retries)
+    """How many more times a row that failed is tried in the same run."""
 
 
 @attrs.frozen(kw_only=True)

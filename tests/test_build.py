@@ -160,6 +160,31 @@ def test_a_metric_without_function_waits_for_collect(project: Project) -> None:
     assert not CM.waiting
 
 
+@pytest.mark.parametrize("function", ["function: code.one", "params_list: [[1]]"])
+def test_what_the_file_says_of_runs(project: Project, function: str) -> None:
+    CM = configured(
+        project,
+        f"""
+        run: {{executor: processes, workers: 3}}
+        metrics:
+          one: {{{function}, timeout: 10min, retries: 2}}
+          two: {{function: code.one}}
+        """,
+    )
+    assert (CM.executor, CM.workers) == ("processes", 3)
+    if CM.waiting:
+        CM.collect("one")(lambda a: a)
+    assert [(CM.rows_of(name).timeout_seconds, CM.rows_of(name).retries) for name in ("one", "two")] == [
+        (600.0, 2),
+        (None, 0),
+    ]
+
+
+def test_what_a_file_need_not_say_of_runs(project: Project) -> None:
+    CM = configured(project, "metrics: {one: {function: code.one}}")
+    assert (CM.executor, CM.workers) == ("threads", None)
+
+
 def test_either_manager_can_be_collected_into(project: Project) -> None:
     CM = configured(
         project, "{storage: {type: memory}, verbose: false, metrics: {one: {function: code.one}}}"

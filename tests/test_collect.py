@@ -9,7 +9,7 @@ import re
 import sys
 from collections import deque, namedtuple
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -1071,8 +1071,52 @@ def test_only_one_place_says_the_params(cm: Any) -> None:
         cm.collect("later", params_list=[[3]])(lambda a: a)
     with pytest.raises(DeclarationError, match="ignore"):
         cm.collect("later", ignore=["a"])(lambda a: a)
+    with pytest.raises(DeclarationError, match="leave timeout and retries to the configuration"):
+        cm.collect("later", timeout="10min", retries=1)(lambda a: a)
     cm.collect("later")(lambda a: a)
     assert cm.later.names() == ["later_1", "later_2"]
+
+
+def test_how_a_row_is_run(cm: Any) -> None:
+    cm.collect("quick")(lambda: 1)
+    cm.collect("slow", timeout="10min", retries=2)(lambda: 1)
+    cm.collect("slower", timeout=timedelta(hours=1))(lambda: 1)
+    cm.declare(Metric(base_name="given", function=lambda: 1, timeout_seconds=0.5, retries=3))
+    cm.declare(Metric(base_name="later", timeout_seconds=7.0, retries=4))
+    cm.collect("later")(lambda: 1)
+    said = {name: (rows.timeout_seconds, rows.retries) for name in cm if (rows := cm.rows_of(name))}
+    assert said == {
+        "quick": (None, 0),
+        "slow": (600.0, 2),
+        "slower": (3600.0, 0),
+        "given": (0.5, 3),
+        "later": (7.0, 4),
+    }
+    metric = cm.rows_of("slow").metric
+    assert (metric.base_name, metric.timeout_seconds, metric.retries) == ("slow", 600.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"timeout": 10}, "^timeout: found 10, wanted a time above 0 with its unit .* such as '10min'"),
+        ({"timeout": "10"}, "^timeout: found '10', wanted a time above 0 with its unit"),
+        ({"timeout": timedelta(0)}, r"^timeout: found datetime.timedelta\(0\), wanted a time above 0"),
+        ({"retries": -1}, "^retries of metric 'poly' is -1; give a whole number from 0$"),
+        ({"retries": True}, "^retries of metric 'poly' is True; give a whole number from 0$"),
+        ({"retries": 1.0}, "^retries of metric 'poly' is 1.0; give a whole number from 0$"),
+    ],
+)
+def test_timeouts_and_retries_that_are_none(cm: Any, arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        cm.collect(params_list=[[1, 2]], **arguments)(poly)
+    assert list(cm) == []
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, True, "10min", float("inf"), float("nan")])
+def test_a_metric_by_value_gives_its_timeout_in_seconds(seconds: Any) -> None:
+    with pytest.raises(ValueError, match=r"^timeout_seconds of metric 'x' is .*; give seconds above 0$"):
+        Metric(base_name="x", timeout_seconds=seconds)
 
 
 def test_a_waiting_metric_that_does_not_fit_its_function(cm: Any) -> None:

@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smm import sweep
+from smm._executors import WANTED
+from smm._text import SIZE
 from smm.config import (
     Config,
     CustomStorage,
@@ -21,6 +23,7 @@ from smm.config import (
     MetricConfig,
     NpyStorage,
     NpzStorage,
+    RunConfig,
     load_config,
     parse_override,
     read_config,
@@ -54,6 +57,8 @@ pythonpath: [., ../shared, /opt/lib]
 storage: {type: npy, metrics_dir: out, fsync: true, allow_pickle: true}
 verbose: false
 dynamic_metric_creation: true
+run: {executor: processes, workers: 4}
+memory_limit: 2 GiB
 metrics:
   weekly: {function: analysis.load_weekly, ignore: [path], name_generation_function: names.short}
   poly_X: {function: analysis.poly_X, params_list: [[1], 4, no, {a: 2}, []]}
@@ -70,7 +75,7 @@ metrics:
       - rows_from: analysis.more_rows
       - range: [3, 0, -1]
       - {range: 1, linspace: 2}
-  later: {}
+  later: {timeout: 1.5h, retries: 2}
 """
 
 
@@ -83,6 +88,8 @@ def test_everything() -> None:
         storage=NpyStorage(metrics_dir=FOLDER / "out", fsync=True, allow_pickle=True),
         verbose=False,
         dynamic_metric_creation=True,
+        run=RunConfig(executor="processes", workers=4),
+        memory_limit=2 * 2**30,
         metrics={
             "weekly": MetricConfig(
                 function="analysis.load_weekly", ignore=("path",), name_generation_function="names.short"
@@ -100,7 +107,7 @@ def test_everything() -> None:
                     {"range": 1, "linspace": 2},
                 ),
             ),
-            "later": MetricConfig(),
+            "later": MetricConfig(timeout=5400.0, retries=2),
         },
     )
 
@@ -128,6 +135,21 @@ def test_defaults() -> None:
 )  # fmt: skip
 def test_storages(storage: str, wanted: object) -> None:
     assert read(f"metrics: {{}}\nstorage: {storage}").storage == wanted
+
+
+@pytest.mark.parametrize(
+    ("run", "wanted"),
+    [
+        ("{}", RunConfig()),
+        ("{executor: threads}", RunConfig()),
+        ("{workers: 1}", RunConfig(executor="threads", workers=1)),
+        ("{executor: dask}", RunConfig(executor="dask", workers=None)),
+        ("{executor: tcp://host:8786}", RunConfig(executor="tcp://host:8786")),
+        ("{executor: 'inproc://1/2'}", RunConfig(executor="inproc://1/2")),
+    ],
+)
+def test_runs(run: str, wanted: RunConfig) -> None:
+    assert read(f"metrics: {{}}\nrun: {run}").run == wanted
 
 
 def test_a_file_and_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,10 +210,10 @@ def test_many_problems_are_counted() -> None:
 def test_problems_found_later_know_their_place() -> None:
     config = read(EVERYTHING, overrides={"metrics.later.function": "a.b"})
     assert str(config.problem(("metrics", "poly_Y", "params_list", 1), "no")) == (
-        f"{FILE}:18:9: metrics.poly_Y.params_list[1]: no"
+        f"{FILE}:20:9: metrics.poly_Y.params_list[1]: no"
     )
     assert str(config.problem(("metrics", "weekly", "params_list"), "no")) == (
-        f"{FILE}:8:11: metrics.weekly.params_list: no"
+        f"{FILE}:10:11: metrics.weekly.params_list: no"
     )
     assert str(config.problem(("metrics", "later", "function"), "no")) == (
         "overrides: metrics.later.function: no"
@@ -370,6 +392,30 @@ def test_variables_stand_for_switches_and_numbers_too(monkeypatch: pytest.Monkey
         "metrics: {}\nstorage: {fsync: '${SMM_FSYNC}', list_limit: '${SMM_N:-7}', metrics_dir: '${SMM_YEAR}'}"
     )
     assert config.storage == NpzStorage(metrics_dir=FOLDER / "2024", fsync=True, list_limit=7)
+
+
+def test_variables_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMM_HOST", "node7")
+    monkeypatch.setenv("SMM_CORES", "32")
+    text = "metrics: {}\nrun: {executor: 'tcp://${SMM_HOST}:${SMM_PORT:-8786}', workers: '${SMM_CORES}'}"
+    assert read(text).run == RunConfig(executor="tcp://node7:8786", workers=32)
+    monkeypatch.setenv("SMM_CORES", "all")
+    assert problems(text) == [
+        "metrics.yaml:2:65: run.workers: found 'all', wanted how many workers: a whole number from 1"
+    ]
+    monkeypatch.setenv("SMM_CORES", "")
+    assert problems(text) == [
+        "metrics.yaml:2:65: run.workers: found null, wanted how many workers: a whole number from 1"
+    ]
+
+
+def test_a_run_as_override() -> None:
+    config = read("metrics: {a: {}}", overrides={"run.workers": 3, "metrics.a.timeout": "90s"})
+    assert (config.run, config.metrics["a"].timeout) == (RunConfig(workers=3), 90.0)
+    assert problems("metrics: {}", {"memory_limit": 10**9, "run.executor": "proceses"}) == [
+        f"overrides: run.executor: found 'proceses', wanted {WANTED}; did you mean 'processes'?",
+        f"overrides: memory_limit: found 1000000000, wanted {SIZE}",
+    ]
 
 
 def test_variables_in_the_arguments_of_a_class(monkeypatch: pytest.MonkeyPatch) -> None:

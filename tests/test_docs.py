@@ -56,7 +56,8 @@ def test_the_configuration_page_has_every_key_and_its_description() -> None:
     spec.loader.exec_module(schema_page)
     schema = json_schema()
     page = schema_page.render(schema)
-    tables = [schema, schema["definitions"]["metric"], *schema["definitions"]["storage"]["anyOf"]]
+    definitions = schema["definitions"]
+    tables = [schema, definitions["run"], definitions["metric"], *definitions["storage"]["anyOf"]]
     for table in tables:
         for key, value in table["properties"].items():
             assert re.search(

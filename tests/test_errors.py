@@ -24,6 +24,17 @@ EVERY: list[tuple[type[SmmError], dict[str, Any], tuple[type[BaseException], ...
     (errors.NewerFormatError, {"name": "x", "path": WHERE, "found": "2", "known": "1"}, (ValueError,)),
     (errors.MetricNotStoredError, {"name": "x", "where": "results"}, (KeyError, FileNotFoundError)),
     (errors.StorageAbilityError, {"storage": "S", "method": "delete", "purpose": "deleting"}, (TypeError,)),
+    (
+        errors.NotTabularError,
+        {
+            "name": "x",
+            "table": "a frame",
+            "place": "['a']",
+            "found": "list of 2",
+            "way_out": "ask for to_dict",
+        },
+        (TypeError,),
+    ),
     (errors.UnknownMetricError, {"name": "x"}, (KeyError, ValueError)),
     (errors.MetricNameError, {"name": "x" * 300, "reason": "is too long; shorten it"}, (ValueError,)),
     (errors.DeclarationError, {"base_name": "x", "reason": "it is async"}, (ValueError,)),

@@ -13,6 +13,7 @@ import time
 import warnings
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,12 @@ import numpy as np
 import pytest
 
 import smm
-from smm import DatedCacheManager, NpzStorageInterface, ParameterizedDatedCacheManager
+from smm import (
+    DatedCacheManager,
+    MemoryStorageInterface,
+    NpzStorageInterface,
+    ParameterizedDatedCacheManager,
+)
 from smm.errors import (
     CircularMetricError,
     CorruptMetricError,
@@ -77,6 +83,35 @@ def files(folder: Path) -> set[str]:
 
 
 # --- set_functions_dict ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [DatedCacheManager, ParameterizedDatedCacheManager])
+def test_a_manager_keeps_what_its_runs_use(kind: type[DatedCacheManager]) -> None:
+    storage = MemoryStorageInterface()
+    assert (kind(storage).executor, kind(storage).workers) == ("threads", None)
+    with ThreadPoolExecutor(1) as pool:
+        for executor in ("processes", "dask", "tcp://host:8786", pool):
+            made = kind(storage, executor=executor, workers=2)
+            assert (made.executor, made.workers) == (executor, 2)
+
+
+@pytest.mark.parametrize("kind", [DatedCacheManager, ParameterizedDatedCacheManager])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"executor": "treads"}, "executor is 'treads'; it must be threads, .*; did you mean 'threads'"),
+        ({"executor": None}, "executor is None; it must be threads, processes, dask, or the address"),
+        ({"executor": ThreadPoolExecutor}, "executor is <class .*or a concurrent.futures.Executor"),
+        ({"workers": 0}, "workers is 0; it must be a whole number from 1, or None for one per processor"),
+        ({"workers": True}, "workers is True; it must be a whole number from 1"),
+        ({"workers": 2.0}, r"workers is 2\.0; it must be a whole number from 1"),
+    ],
+)
+def test_what_no_run_could_use_is_refused(
+    kind: type[DatedCacheManager], arguments: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        kind(MemoryStorageInterface(), **arguments)
 
 
 def test_set_functions_dict_makes_the_manager_usable_inside_the_functions(any_cm: DatedCacheManager) -> None:

@@ -23,6 +23,7 @@ from smm.config import (
     MetricConfig,
     NpyStorage,
     NpzStorage,
+    RunConfig,
     json_schema,
     load_config,
     read_config,
@@ -92,6 +93,12 @@ storages = st.one_of(
 )
 
 
+executors = st.sampled_from(["threads", "processes", "dask", "tcp://host:8786", "ucx://[::1]:8786"])
+runs = st.builds(RunConfig, executor=executors, workers=st.none() | st.integers(1, 10**6))
+TIMES = {"500ms": 0.5, "90 s": 90.0, "1.5min": 90.0, "2 H": 7200.0, "7d": 604800.0, "36500 d": 3.1536e9}
+SIZES = {"1 B": 1, "1.5kB": 1500, "64 KiB": 65536, "500 mb": 5 * 10**8, "2 GiB": 2**31, "1TB": 10**12}
+
+
 @st.composite
 def configs(draw: st.DrawFn) -> Config:
     """Any configuration, with inputs that name metrics and form no circle."""
@@ -112,6 +119,8 @@ def configs(draw: st.DrawFn) -> Config:
                 inputs=st.dictionaries(names, sources, max_size=2),
                 ignore=st.lists(names, max_size=2).map(tuple),
                 name_generation_function=st.none() | dotted_paths,
+                timeout=st.none() | st.sampled_from(sorted(TIMES.values())),
+                retries=st.integers(0, 99),
             )
         )
     return Config(
@@ -120,6 +129,8 @@ def configs(draw: st.DrawFn) -> Config:
         storage=draw(storages),
         verbose=draw(st.booleans()),
         dynamic_metric_creation=draw(st.booleans()),
+        run=draw(runs),
+        memory_limit=draw(st.none() | st.sampled_from(sorted(SIZES.values()))),
     )
 
 
@@ -144,7 +155,11 @@ def plain(value: Any) -> Any:
             return {**keywords, "type": kind}
         case JsonStorage() | NpyStorage() | NpzStorage() | MemoryStorage():
             return {"type": type(value).__name__.removesuffix("Storage").lower(), **fields(value)}
-        case Config() | MetricConfig() | Input():
+        case MetricConfig():
+            return fields(value) | written("timeout", value.timeout, TIMES)
+        case Config():
+            return fields(value) | written("memory_limit", value.memory_limit, SIZES)
+        case Input() | RunConfig():
             return fields(value)
         case Path():
             return str(value)
@@ -163,12 +178,18 @@ def fields(value: Any) -> dict[str, Any]:
     }
 
 
+def written(key: str, value: float | None, texts: dict[str, Any]) -> dict[str, str]:
+    """A key whose value is written with its unit."""
+    return {} if value is None else {key: next(text for text, meant in texts.items() if meant == value)}
+
+
 @given(config=configs(), style=st.sampled_from([yaml_text.flow, yaml_text.block]))
 def test_configurations_to_yaml_and_back(config: Config, style: Any) -> None:
     again = read(style(plain(config)))
     # By repr, which tells 1 from 1.0 and True, and knows the order of keys.
     assert repr(again.metrics) == repr(config.metrics)
     assert (again.verbose, again.dynamic_metric_creation) == (config.verbose, config.dynamic_metric_creation)
+    assert (repr(again.run), again.memory_limit) == (repr(config.run), config.memory_limit)
     assert again.pythonpath == tuple(FOLDER / path for path in config.pythonpath)
     if isinstance(config.storage, JsonStorage | NpyStorage | NpzStorage):
         folder = FOLDER / config.storage.metrics_dir
@@ -205,6 +226,8 @@ BEYOND_THE_SCHEMA = (
     "$ without meaning",
     "whose ~",
     "found the key",
+    "of at most 36,500 days",
+    "at least one byte",
 )
 
 
@@ -252,6 +275,12 @@ junk: st.SearchStrategy[Any] = st.sampled_from(
         "a.b",
         "${SMM_NOT_SET:-true}",
         "npz",
+        "tcp://x",
+        "10min",
+        "2 GiB",
+        "0 s",
+        "99999d",
+        "0.1B",
         [],
         ["x"],
         [1],
@@ -299,7 +328,11 @@ def test_schema_and_loader_agree_on_spoilt_configurations(config: Config, data: 
                 del holder[key]
             case "add" if isinstance(holder, dict):
                 holder[
-                    data.draw(st.sampled_from(["extra", "range", "value", "metric", "function", "type"]))
+                    data.draw(
+                        st.sampled_from(
+                            ["extra", "range", "value", "metric", "function", "type", "timeout", "workers"]
+                        )
+                    )
                 ] = data.draw(junk)
         assume(spoilt)
     agree(spoilt)

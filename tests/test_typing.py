@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, assert_type
 
 import smm
-from smm.collect import Cached
+from smm.collected import Cached
 
 STORAGE = smm.MemoryStorageInterface()
 CM = smm.ParameterizedDatedCacheManager(STORAGE, verbose=False, dynamic_metric_creation=True)

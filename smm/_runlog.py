@@ -1,0 +1,218 @@
+"""A run's log, `<folder>/.smm/runs/<start>.jsonl`: one JSON object a line for each row that a run came to.
+
+    outcome   computed, failed or skipped; first, so that lines can be sorted out without being parsed
+    name      the metric's
+    params    by argument name, as in its record; null where it has none
+    seconds   that a worker was busy with it
+    worker    host:process, and the thread
+    tries     how often it was tried
+    at        when it ended, UTC, ISO 8601
+    error     null, or: type, message, where, traceback, upstream, lasting, files
+
+`lasting` says whether another try would end the same, as far as can be told: not if the disk was full, the
+memory short or an upstream metric missing. `files` are the check sums of the user's own files that the error
+came through, and of the function's: when one of them changes, the row is tried again.
+
+Deleting the logs loses no result; rows that failed are then tried again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from smm._files import OWN_FOLDER, crc32_of_file, make_folders
+from smm.errors import TimedOutError
+from smm.run import Failed, Outcome
+
+_LINE = re.compile(rb'^\{"outcome": "(\w+)", "name": ("(?:[^"\\]|\\.)*").*$', re.MULTILINE)
+
+
+class RunLog:
+    """One run's log. The file is made by the first line; each line is written whole and at once.
+
+    Args:
+        folder: of the results.
+        started: when the run did, UTC.
+        file_of: the file of a metric's function, if it has one.
+        params_of: a metric's params as its record has them.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        started: datetime,
+        *,
+        file_of: Callable[[str], str | None],
+        params_of: Callable[[str], Mapping[str, Any] | None],
+    ) -> None:
+        self.path: Path | None = None
+        """None before the first line."""
+        self._folder = folder
+        self._started = started
+        self._file_of = file_of
+        self._params_of = params_of
+        self._descriptor = -1
+
+    def add(self, outcome: Outcome) -> None:
+        """Write a row's line. What was stored before is no news.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if outcome.status == "stored":
+            return
+        line = {
+            "outcome": outcome.status,
+            "name": outcome.name,
+            "params": self._params_of(outcome.name),
+            "seconds": round(outcome.seconds, 6),
+            "worker": outcome.worker,
+            "tries": outcome.tries,
+            "at": datetime.now(UTC).isoformat(timespec="microseconds"),
+            "error": self._error(outcome),
+        }
+        if self.path is None:
+            self._begin()
+        os.write(self._descriptor, json.dumps(line).encode("utf-8", "surrogatepass") + b"\n")
+
+    def close(self) -> None:
+        """Nothing more is written."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _begin(self) -> None:
+        folder = _runs(self._folder)
+        if not folder.is_dir():
+            make_folders(str(self._folder))
+            folder.mkdir(exist_ok=True)
+            with contextlib.suppress(OSError):  # as `.smm` itself, so that a group can share it
+                folder.chmod(self._folder.stat().st_mode & 0o7777)
+        start = self._started.strftime("%Y-%m-%dT%H-%M-%S.%f")
+        for number in range(1_000):  # another run may have begun in the same microsecond
+            path = folder / f"{start}{f'-{number}' if number else ''}.jsonl"
+            try:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+                self._descriptor = os.open(path, flags, 0o666)
+            except FileExistsError:
+                continue
+            self.path = path
+            return
+        raise FileExistsError(f"{folder} is full of logs of this very moment")
+
+    def _error(self, outcome: Outcome) -> dict[str, Any] | None:
+        error = outcome.error
+        if error is None:
+            return None
+        lasting = outcome.status == "failed" and outcome.upstream is None and _is_lasting(error)
+        files = self._files(outcome) if lasting else {}
+        return {
+            "type": type(error).__qualname__,
+            "message": str(error),
+            "where": outcome.where,
+            "traceback": outcome.traceback,
+            "upstream": outcome.upstream,
+            "lasting": lasting and files is not None,
+            "files": files or {},
+        }
+
+    def _files(self, outcome: Outcome) -> dict[str, int] | None:
+        """Check sums of the code that failed; None if it cannot be told whether that has changed."""
+        function = self._file_of(outcome.name)
+        # Functions that went by value have no file there; the metric's own has one here.
+        files = dict.fromkeys(file for file in (*outcome.files, function) if file and file[0] != "<")
+        sums = {file: _check_sum(file) for file in files}
+        known = {file: total for file, total in sums.items() if total is not None}
+        since = self._started.timestamp()
+        # Code that was changed during the run is not the code that ran.
+        changed = any(os.stat(file).st_mtime > since for file in known)
+        return None if changed or function not in known or len(known) < len(sums) else known
+
+
+def _is_lasting(error: BaseException) -> bool:
+    """Whether an error belongs to the row, and not to the machine or the moment."""
+    if isinstance(error, TimedOutError):
+        return True
+    if isinstance(error, OSError | MemoryError | ConnectionError):
+        return False
+    return isinstance(error, Exception)
+
+
+def _check_sum(file: str) -> int | None:
+    try:
+        return crc32_of_file(file)
+    except OSError:
+        return None
+
+
+def _runs(folder: Path) -> Path:
+    return folder / OWN_FOLDER / "runs"
+
+
+# --- reading ---------------------------------------------------------------------------------------------
+
+
+def failures(folder: Path, names: Collection[str]) -> dict[str, Failed]:
+    """Of these metrics, those whose last logged try failed for a reason that still holds.
+
+    Args:
+        folder: of the results.
+        names: metrics that are missing.
+    """
+    wanted = set(names)
+    found: dict[str, Failed] = {}
+    changed: dict[tuple[str, int], bool] = {}
+    for log in sorted(_logs(folder), reverse=True):
+        if not wanted:
+            break
+        last: dict[str, tuple[str, bytes]] = {}
+        for line in _LINE.finditer(_content(log)):
+            name = json.loads(line[2])
+            if name in wanted:
+                last[name] = line[1].decode(), line[0]
+        for name, (outcome, text) in last.items():
+            if outcome == "skipped":
+                continue  # says nothing new: an older log has the failure itself
+            wanted.discard(name)
+            if outcome == "failed" and (failed := _still_failed(text, log, changed)) is not None:
+                found[name] = failed
+    return found
+
+
+def _still_failed(text: bytes, log: Path, changed: dict[tuple[str, int], bool]) -> Failed | None:
+    try:
+        line = json.loads(text)
+        error = line["error"]
+        for file in error["files"].items():
+            if file not in changed:
+                changed[file] = _check_sum(file[0]) != file[1]
+        if not error["lasting"] or any(changed[file] for file in error["files"].items()):
+            return None
+        return Failed(
+            name=line["name"],
+            kind=error["type"],
+            message=error["message"],
+            where=error["where"],
+            when=datetime.fromisoformat(line["at"]),
+            log=log,
+        )
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None  # cut off by a full disk, or of another version: tried again
+
+
+def _logs(folder: Path) -> Iterable[Path]:
+    return _runs(folder).glob("*.jsonl")
+
+
+def _content(log: Path) -> bytes:
+    try:
+        return log.read_bytes()
+    except FileNotFoundError:
+        return b""  # removed a moment ago

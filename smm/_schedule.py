@@ -1,0 +1,331 @@
+"""Carries a plan out over an engine: what is ready first, in batches, past failures and dead workers."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import queue
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import BrokenExecutor
+from datetime import UTC, datetime
+
+import attrs
+
+from smm._engines import Answer, Engine
+from smm._pace import Paces
+from smm._worker import Batch, ChildDiedError, Task, failed
+from smm.errors import FailedBeforeError, MetricNotStoredError, TimedOutError, WorkerDiedError
+from smm.run import Outcome, Plan, Runnable, Status
+
+BATCH_SECONDS = 0.1
+"""How long a batch should take: long beside the 0.2 ms of a message, short beside a person's patience."""
+
+_MOST_IN_BATCH = 1000
+_DEATHS = 3
+"""How often a worker may die over one row before that row has failed."""
+
+
+class Memory:
+    """Takes out of a shared manager's memory what a run brings there.
+
+    What was computed goes with its batch, and comes back from the storage for its readers: of a sweep whose
+    rows read each other one by one, the order of the run would otherwise keep half in memory.
+    """
+
+    def __init__(self, manager: Runnable, planned: Plan, *, keep_all: bool) -> None:
+        self._manager = manager
+        self._before = set(manager.cache)
+        self._keep_all = keep_all
+        self._reads = planned.reads
+        self._readers: dict[str, int] = {}
+        for name in planned.compute:
+            for read in planned.reads[name]:
+                self._readers[read] = self._readers.get(read, 0) + 1
+
+    def is_wanted(self, name: str) -> bool:
+        """Whether a row still to come reads it, or memory held it before the run."""
+        return name in self._before or self._readers.get(name, 0) > 0
+
+    def wanted_of(self, tasks: tuple[Task, ...]) -> frozenset[str]:
+        """Of what these rows read, what others read too."""
+        mine: dict[str, int] = {}
+        for task in tasks:
+            for read in self._reads[task.name]:
+                mine[read] = mine.get(read, 0) + 1
+        return frozenset(read for read, count in mine.items() if self._readers.get(read, 0) > count)
+
+    def ended(self, name: str) -> None:
+        """A row will not read again."""
+        for read in self._reads[name]:
+            self._readers[read] -= 1
+
+    def sweep(self) -> None:
+        """Let go of everything that is not wanted; unsaved values stay."""
+        if not self._keep_all:
+            self._manager.release(self.is_wanted)
+
+
+class Schedule:
+    """One run of one plan. Used by one thread; workers answer through a queue.
+
+    Args:
+        manager: whose metrics are run; asked only what is stored.
+        planned: what there is to do.
+        tasks: for each row to compute.
+        retries: for each row, how often it is tried again after a failure.
+        engine: opened for this run.
+        paces: what rows take; learns.
+        keep_all: leave computed values in memory, where the engine shares it.
+        verbose: have workers print what they do.
+    """
+
+    def __init__(
+        self,
+        manager: Runnable,
+        planned: Plan,
+        tasks: Mapping[str, Task],
+        retries: Callable[[str], int],
+        engine: Engine,
+        paces: Paces,
+        *,
+        keep_all: bool = False,
+        verbose: bool = False,
+    ) -> None:
+        self._manager = manager
+        self._plan = planned
+        self.tasks = tasks
+        self._retries = retries
+        self._engine = engine
+        self.paces = paces
+        self._memory = Memory(manager, planned, keep_all=keep_all)
+        self._verbose = verbose
+        self._since = datetime.now(UTC)
+        self._events: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
+        self._order = {name: index for index, name in enumerate(planned.compute)}
+        self._ready: list[tuple[int, str]] = []  # a heap: what comes first in the plan goes first
+        self._alone: set[str] = set()  # rows of a batch whose worker died: which of them was it?
+        self._unmet: dict[str, int] = {}
+        self._readers: dict[str, list[str]] = {}
+        self._tries: dict[str, int] = {}
+        self._seconds: dict[str, float] = {}
+        self._deaths: dict[str, int] = {}
+        self._flying: dict[Answer, Batch] = {}
+        self._deadlines: dict[Answer, float] = {}
+        self._ended: dict[str, Outcome] = {}
+        self._stopping = False
+        self.interrupted = False
+
+    def stop(self) -> None:
+        """Begin nothing more. May be called by a signal handler."""
+        self._stopping = True
+        self._events.put(None)
+
+    def changed(self) -> None:
+        """The engine can take more. May be called by any thread."""
+        self._events.put(None)
+
+    @property
+    def left(self) -> int:
+        """Rows that were planned and have not ended."""
+        return len(self._plan.compute) + len(self._plan.skipped) - len(self._ended)
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Give each metric's outcome as soon as it has ended.
+
+        Raises:
+            KeyboardInterrupt: at once; whatever has been given as computed is stored.
+            BrokenExecutor: there are no workers any more.
+        """
+        for name in self._plan.stored:
+            yield Outcome(name=name, status="stored")
+        yield from self._begin()
+        while True:
+            self._submit()
+            if not self._flying and (self._stopping or not self._ready):
+                return
+            yield from self._next()
+
+    # --- what is ready ----------------------------------------------------------------------------------
+
+    def _begin(self) -> Iterator[Outcome]:
+        plan = self._plan
+        for name, noted in plan.skipped.items():
+            error = FailedBeforeError(name=name, kind=noted.kind, text=noted.message)
+            yield self._note(Outcome(name=name, status="skipped", error=error, where=noted.where))
+        for name in plan.compute:
+            unmet = [read for read in plan.reads[name] if read in self._order]
+            self._unmet[name] = len(unmet)
+            for read in unmet:
+                self._readers.setdefault(read, []).append(name)
+            if not unmet:
+                yield from self._met(name)
+
+    def _met(self, name: str) -> Iterator[Outcome]:
+        """All that a row reads has ended: it is ready, or will never be."""
+        waiting = deque([name])
+        while waiting:
+            name = waiting.popleft()
+            hindrance = self._hindrance(name)
+            if hindrance is None:
+                heapq.heappush(self._ready, (self._order[name], name))
+            else:
+                yield self._note(hindrance)
+                waiting += self._freed_by(name)
+
+    def _freed_by(self, name: str) -> list[str]:
+        freed = []
+        for reader in self._readers.get(name, ()):
+            self._unmet[reader] -= 1
+            if not self._unmet[reader]:
+                freed.append(reader)
+        return freed
+
+    def _hindrance(self, name: str) -> Outcome | None:
+        """The outcome of a row that cannot be computed; None for one that can."""
+        if name in self._plan.unreadable:
+            return failed(name, self._plan.unreadable[name])
+        for read in self._plan.reads[name]:
+            outcome = self._ended.get(read)
+            if outcome is not None and outcome.error is not None:
+                status: Status = "skipped" if outcome.status == "skipped" else "failed"
+                return Outcome(name=name, status=status, error=outcome.error, upstream=read)
+        return None
+
+    def _note(self, outcome: Outcome) -> Outcome:
+        self._ended[outcome.name] = outcome
+        if outcome.name in self._order:
+            self._memory.ended(outcome.name)
+        return outcome
+
+    # --- to the workers ---------------------------------------------------------------------------------
+
+    def _submit(self) -> None:
+        while self._ready and not self._stopping and len(self._flying) < self._engine.capacity():
+            batch = self._batch()
+            answer = self._engine.submit(batch)
+            self._flying[answer] = batch
+            timeout = batch.tasks[0].timeout_seconds
+            if timeout is not None:
+                self._deadlines[answer] = time.monotonic() + timeout
+            answer.add_done_callback(self._events.put)
+
+    def _batch(self) -> Batch:
+        """The next rows, for as long as a batch should take; what is not known to be short goes alone."""
+        share = math.ceil(len(self._ready) / (2 * max(1, self._engine.capacity())))
+        tasks: list[Task] = []
+        expected = 0.0
+        while self._ready and len(tasks) < min(share, _MOST_IN_BATCH):
+            name = self._ready[0][1]
+            task = self.tasks[name]
+            seconds = self.paces.seconds(name)
+            single = seconds is None or task.timeout_seconds is not None or name in self._alone
+            expected += seconds or 0.0
+            if tasks and (single or expected > BATCH_SECONDS):
+                break
+            tasks.append(task)
+            heapq.heappop(self._ready)
+            if single:
+                break
+        keep = self._memory.wanted_of(tuple(tasks)) if self._engine.apart else frozenset()
+        return Batch(tasks=tuple(tasks), keep=keep, verbose=self._verbose)
+
+    # --- and back ---------------------------------------------------------------------------------------
+
+    def _next(self) -> Iterator[Outcome]:
+        """Wait for an answer, or for a row's time to be up, and give what has ended by it."""
+        answer = self._wait()
+        if answer is None or answer not in self._flying:
+            return
+        batch = self._flying.pop(answer)
+        deadline = self._deadlines.pop(answer, math.inf)
+        error = answer.exception()
+        if error is None:
+            outcomes = answer.result()
+        elif isinstance(error, KeyboardInterrupt):  # raised by a metric in a thread
+            self._stopping = self.interrupted = True
+            outcomes = []
+        elif len(batch.tasks) == 1 and time.monotonic() >= deadline:
+            outcomes = self._in_time(batch.tasks[0]) or [self._too_late(batch.tasks[0])]
+        else:
+            outcomes = self._after_a_death(batch, error)
+        done = {outcome.name for outcome in outcomes}
+        for task in batch.tasks:
+            if task.name not in done:
+                heapq.heappush(self._ready, (self._order[task.name], task.name))
+        for outcome in outcomes:
+            yield from self._end(outcome)
+        if not self._engine.apart:
+            self._memory.sweep()
+
+    def _wait(self) -> Answer | None:
+        if not self._deadlines:
+            return self._events.get()
+        for answer, deadline in list(self._deadlines.items()):
+            if time.monotonic() >= deadline and not self._engine.kill(answer):
+                del self._deadlines[answer]  # its worker keeps the time itself
+        nearest = min(self._deadlines.values(), default=None)
+        if nearest is None:
+            return self._events.get()
+        try:
+            # Once it is killed, the answer comes soon.
+            return self._events.get(timeout=max(nearest - time.monotonic(), 0.05))
+        except queue.Empty:
+            return None
+
+    def _end(self, outcome: Outcome) -> Iterator[Outcome]:
+        name = outcome.name
+        self._tries[name] = self._tries.get(name, 0) + 1
+        self._seconds[name] = self._seconds.get(name, 0.0) + outcome.seconds
+        if outcome.status == "failed" and self._tries[name] <= self._retries(name) and not self._stopping:
+            heapq.heappush(self._ready, (self._order[name], name))
+            return
+        if outcome.status == "computed":
+            self.paces.learn(name, outcome.seconds)
+        yield self._note(attrs.evolve(outcome, tries=self._tries[name], seconds=self._seconds[name]))
+        for reader in self._freed_by(name):
+            yield from self._met(reader)
+
+    def _too_late(self, task: Task) -> Outcome:
+        seconds = task.timeout_seconds or 0.0
+        return failed(task.name, TimedOutError(name=task.name, seconds=seconds), seconds=seconds)
+
+    def _after_a_death(self, batch: Batch, error: BaseException) -> list[Outcome]:
+        """What a batch had stored when its worker died; the rest is tried again, each row by itself.
+
+        Raises:
+            BaseException: `error`, if it is none of a dead worker.
+        """
+        if not _is_a_death(error):
+            raise error
+        ended: list[Outcome] = []
+        for task in batch.tasks:
+            ended += self._in_time(task)
+            if not ended or ended[-1].name != task.name:
+                self._alone.add(task.name)
+        if len(batch.tasks) == 1 and not ended:
+            (task,) = batch.tasks
+            deaths = self._deaths[task.name] = self._deaths.get(task.name, 0) + 1
+            if deaths == _DEATHS:
+                ended.append(failed(task.name, WorkerDiedError(name=task.name, tries=deaths)))
+        return ended
+
+    def _in_time(self, task: Task) -> list[Outcome]:
+        """The outcome of a row that was stored by a worker which cannot tell any more; else nothing."""
+        try:
+            record = self._manager.record(task.name) if self._manager.exists(task.name) else None
+        except MetricNotStoredError:
+            record = None
+        if record is None or (not task.use_stored and record.date < self._since):
+            return []
+        status: Status = "computed" if record.date >= self._since else "stored"
+        return [Outcome(name=task.name, status=status, seconds=record.duration_seconds or 0.0)]
+
+
+def _is_a_death(error: BaseException) -> bool:
+    """Whether an answer failed to come because its worker is gone."""
+    if isinstance(error, BrokenExecutor | ChildDiedError):
+        return True
+    # dask's, which is not imported for this alone
+    return type(error).__name__ in ("KilledWorker", "CommClosedError", "TerminatedWorkerError")
