@@ -11,7 +11,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextvars import copy_context
 from multiprocessing import get_context
 from typing import Any, Protocol, TypeAlias
@@ -210,8 +210,14 @@ class Processes:
             raise
 
     def capacity(self) -> int:
-        """Those that are ready, busy or not."""
+        """Those that are ready, busy or not.
+
+        Raises:
+            BrokenExecutor: none is, nor starting: not even a new process could make the manager.
+        """
         with self._mutex:
+            if not (self._idle or self._busy or self._starting):
+                raise BrokenExecutor("a worker process died, and could not be started again")
             return len(self._idle) + len(self._busy)
 
     def submit(self, batch: Batch) -> Answer:
@@ -260,11 +266,6 @@ class Processes:
             if not ready.cancelled() and ready.exception() is None:
                 self._idle.append(worker)
         self._changed()
-
-    def is_lost(self) -> bool:
-        """Whether no worker is left, nor one on its way."""
-        with self._mutex:
-            return not (self._idle or self._busy or self._starting)
 
 
 def _ready_of(worker: _Worker) -> Ready:

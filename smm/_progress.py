@@ -10,6 +10,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from smm._blame import last_line
@@ -58,9 +59,9 @@ def watching(show: bool) -> Iterator[Watch]:
 
 
 def in_notebook() -> bool:
-    """Whether a Jupyter kernel runs this."""
+    """Whether this runs in a Jupyter kernel that has what rich draws with."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return type(shell).__name__ == "ZMQInteractiveShell"
+    return type(shell).__name__ == "ZMQInteractiveShell" and find_spec("ipywidgets") is not None
 
 
 # --- lines -----------------------------------------------------------------------------------------------
@@ -198,7 +199,6 @@ class _Shown:
 
     def __init__(self, progress: Any, planned: Plan, paces: Paces, workers: int) -> None:
         self._progress = progress
-        self._planned = planned
         self._paces = paces
         self._left = _Left(planned, paces, workers)
         self._rows: dict[str, int] = {}
@@ -221,7 +221,7 @@ class _Shown:
             self._computed[base_name] = self._computed.get(base_name, 0) + 1
         now = time.monotonic()
         self._begun.setdefault(base_name, now - outcome.seconds)
-        if now - self._changed >= _EVERY_SECONDS or outcome.name in self._planned.compute[-1:]:
+        if now - self._changed >= _EVERY_SECONDS:
             self._changed = now
             self._show(now)
 

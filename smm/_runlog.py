@@ -22,13 +22,14 @@ import contextlib
 import json
 import os
 import re
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from smm._files import OWN_FOLDER, crc32_of_file, make_folders
-from smm.errors import TimedOutError
+from smm.errors import SmmWarning, TimedOutError
 from smm.run import Failed, Outcome
 
 _LINE = re.compile(rb'^\{"outcome": "(\w+)", "name": ("(?:[^"\\]|\\.)*").*$', re.MULTILINE)
@@ -59,15 +60,25 @@ class RunLog:
         self._file_of = file_of
         self._params_of = params_of
         self._descriptor = -1
+        self._given_up = False
 
     def add(self, outcome: Outcome) -> None:
         """Write a row's line. What was stored before is no news.
 
-        Raises:
-            OSError: it cannot be written.
+        Warns:
+            SmmWarning: once, if it cannot be written; a night of computing does not end for want of its log.
         """
-        if outcome.status == "stored":
+        if outcome.status == "stored" or self._given_up:
             return
+        try:
+            self._write(outcome)
+        except OSError as error:
+            self._given_up = True
+            warnings.warn(
+                f"the run goes on without its log, {_runs(self._folder)}: {error}", SmmWarning, stacklevel=2
+            )
+
+    def _write(self, outcome: Outcome) -> None:
         line = {
             "outcome": outcome.status,
             "name": outcome.name,

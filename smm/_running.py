@@ -8,7 +8,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import BrokenExecutor, Executor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,7 +22,7 @@ from smm._progress import Silent, Watch, watching
 from smm._runlog import RunLog, failures
 from smm._schedule import Schedule
 from smm._select import base_names, groups, select, stored_names
-from smm._serving import Serving
+from smm._serving import Serving, hushed
 from smm._worker import Job, Task, shared
 from smm.collect import Row, Rows
 from smm.errors import RunInterrupted
@@ -108,7 +108,11 @@ class Running(Serving):
         log = self._new_log() if planned.compute or planned.skipped else None
         with watching(show) as watch, contextlib.closing(log) if log else contextlib.nullcontext():
             how = _How(engine=engine, keep_going=keep_going, watch=watch, log=log)
-            return self._carried_out(planned, stored, how)
+            loud = hushed.set(True)
+            try:
+                return self._carried_out(planned, stored, how)
+            finally:
+                hushed.reset(loud)
 
     def plan(
         self,
@@ -229,6 +233,11 @@ class Running(Serving):
                 schedule.interrupted = True
                 engine.close(at_once=True)
                 raise _interrupted(report(interrupted=True)) from error
+            except BrokenExecutor as error:
+                error.add_note(
+                    "there are no workers any more; what they computed is stored, run again for the rest"
+                )
+                raise
         if schedule.interrupted:
             raise _interrupted(report(interrupted=True))
         return report()

@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from smm._memory import BoundedMemory
 
 log = logging.getLogger("smm")
+
+hushed: ContextVar[bool] = ContextVar("smm_hushed", default=False)
+"""Whether a run tells how far it is, in place of the lines that `verbose` means."""
 
 
 class Serving:
@@ -418,7 +422,7 @@ class Serving:
 
     def _say(self, verbose: bool | None, line: str) -> None:
         log.info("%s", line)
-        if self.verbose if verbose is None else verbose:
+        if (self.verbose and not hushed.get()) if verbose is None else verbose:
             print(line)  # noqa: T201 - what `verbose` promises
 
     def _drop(self, name: str) -> None:
