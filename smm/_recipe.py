@@ -49,13 +49,13 @@ class Traveller(Protocol):
 
     storage_interface: Any
     functions_dict: dict[str, Callable[[], Any]]
-    recipe: Recipe | None
+    _recipe: Recipe | None
     _rows: dict[str, Rows]
 
-    def options(self) -> dict[str, Any]:
+    def _options(self) -> dict[str, Any]:
         """Keyword arguments of its constructor besides the storage."""
 
-    def declarations(self) -> dict[str, Any]:
+    def _declarations(self) -> dict[str, Any]:
         """What `__setstate__` declares again."""
 
 
@@ -79,7 +79,7 @@ def packed(manager: Any, by_value: bool) -> bytes:
     if not by_value:
         _check_main(manager)
     try:
-        with _running_main_again(not by_value):
+        with _running_main_again(not by_value and _has_script()):
             if by_value and (dumps := _by_value()) is not None:
                 return dumps(manager)
             return pickle.dumps(manager)
@@ -110,19 +110,24 @@ def _by_value() -> Callable[[Any], bytes] | None:
 
 
 def _check_main(manager: Traveller) -> None:
-    """Refuse functions of a notebook or a prompt, which no other process can run again."""
+    """Refuse functions of a `__main__` that no other process can run again."""
     if _has_script():
         return
     for name, function in _functions(manager):
         if _module_of(function) == "__main__":
             raise TravelError(
-                reason=f"{name!r} is defined in a notebook or at a prompt, which a worker process cannot "
-                "import; use executor='threads' or 'dask', or move the function to a module"
+                reason=f"{name!r} is defined in a notebook, at a prompt or in a __main__.py, which a worker "
+                "process cannot import; use executor='threads' or 'dask', or move the function to a module"
             )
 
 
 def _has_script() -> bool:
-    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    """Whether the workers of multiprocessing run `__main__` again: no notebook, no prompt, no `__main__.py`."""
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return str(spec.name).rpartition(".")[2] != "__main__"
+    file = getattr(main, "__file__", None)
     return isinstance(file, str) and os.path.isfile(file)
 
 
@@ -137,14 +142,14 @@ def reduced(manager: Any) -> Reduced:
     if named is not None:
         module, name = named
         return recalled, (module, name, modules, _folders([module, *modules]))
-    recipe = manager.recipe
+    recipe = manager._recipe
     if recipe is not None and recipe.declares == _base_names(manager):
         return cooked, (recipe.make, recipe.path, dict(recipe.options))
     kind = next(cls for cls in type(manager).__mro__ if cls.__module__ == "smm.manager")
     return (
         assembled,
-        (type(manager), kind, manager.storage_interface, manager.options()),
-        manager.declarations(),
+        (type(manager), kind, manager.storage_interface, manager._options()),
+        manager._declarations(),
     )
 
 

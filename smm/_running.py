@@ -14,11 +14,12 @@ from typing import Any
 
 import attrs
 
-from smm import _flights, _pace, _recipe
+from smm import _flights, _pace
 from smm._engines import Engine, Foreign, Inline, Processes, Threads, processors
 from smm._executors import check_executor, check_workers
 from smm._interrupt import asked_politely
 from smm._progress import Silent, Watch, watching
+from smm._recipe import Recipe, packed
 from smm._runlog import RunLog, failures
 from smm._schedule import Schedule
 from smm._select import base_names, groups, select, stored_names
@@ -49,7 +50,7 @@ class Running(Serving):
 
     executor: str | Executor
     workers: int | None
-    recipe: _recipe.Recipe | None
+    _recipe: Recipe | None
     """How it was made, if a configuration did that."""
     _rows: dict[str, Rows]
 
@@ -176,7 +177,7 @@ class Running(Serving):
             if outcome.error is not None and outcome.name in wanted
         }
 
-    def release(self, is_wanted: Callable[[str], bool]) -> None:
+    def _release(self, is_wanted: Callable[[str], bool]) -> None:
         """Let values leave memory that are not wanted there; what is not stored yet stays."""
         for name in [name for name in list(self.cache) if not is_wanted(name)]:
             if name not in self._unsaved:
@@ -270,8 +271,8 @@ class Running(Serving):
         job = Job(token=secrets.token_hex(8))
         tasks = list(schedule.tasks.values())
         with shared(job.token, self):
-            pack = functools.partial(_recipe.packed, self)
-            engine.open(job, tasks, pack, self.place, schedule.changed)
+            pack = functools.partial(packed, self)
+            engine.open(job, tasks, pack, self._place, schedule.changed)
             at_once = True
             try:
                 yield
@@ -310,12 +311,12 @@ class Running(Serving):
         timeout = None if nested else row.rows.timeout_seconds  # the outer metric's time is what counts
         return Task(name=name, use_stored=use_stored, call=call, timeout_seconds=timeout)
 
-    def add_row(self, base_name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> str:
+    def _add_row(self, base_name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> str:
         """Declare a row by its call, as a call with `dynamic_metric_creation` does; its metric name."""
         return self.rows_of(base_name).find(tuple(args), kwargs)[0]
 
     @property
-    def place(self) -> str:
+    def _place(self) -> str:
         """Where results are stored: the folder, else the class of the storage."""
         return self._shelf.where
 

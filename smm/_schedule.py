@@ -64,7 +64,7 @@ class Memory:
     def sweep(self) -> None:
         """Let go of everything that is not wanted; unsaved values stay."""
         if not self._keep_all:
-            self._manager.release(self.is_wanted)
+            self._manager._release(self.is_wanted)
 
 
 class Schedule:

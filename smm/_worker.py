@@ -41,10 +41,10 @@ class Travelled(Runnable, Protocol):
     verbose: bool
 
     @property
-    def place(self) -> str:
+    def _place(self) -> str:
         """Where it stores."""
 
-    def add_row(self, base_name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> str:
+    def _add_row(self, base_name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> str:
         """Declare a row by its call, as a call does; its metric name."""
 
 
@@ -144,7 +144,7 @@ def prepare(job: Job, tasks: Sequence[Task]) -> Ready:
         place = user_line(error)
         problem = f"{type(error).__name__}: {error}{f' ({place})' if place else ''}"
         return Ready(process=os.getpid(), problem=problem)
-    return Ready(process=os.getpid(), place=manager.place, unknown=tuple(unknown[:3]))
+    return Ready(process=os.getpid(), place=manager._place, unknown=tuple(unknown[:3]))
 
 
 def _is_known(manager: Travelled, task: Task) -> bool:
@@ -169,7 +169,7 @@ def work(job: Job, batch: Batch) -> list[Outcome]:
         if time.perf_counter() - started > LONGEST_SECONDS:
             break
     if own:
-        manager.release(batch.keep.__contains__)
+        manager._release(batch.keep.__contains__)
     return ended
 
 
@@ -178,7 +178,7 @@ def compute(manager: Travelled, task: Task, *, verbose: bool = False) -> Outcome
     started = time.perf_counter()
     worker = worker_name()
     try:
-        name = task.name if task.call is None else manager.add_row(*task.call)
+        name = task.name if task.call is None else manager._add_row(*task.call)
         computed = manager.bring(name, task.use_stored, verbose=verbose)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a metric that ends the process ends only itself
         seconds = time.perf_counter() - started

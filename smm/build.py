@@ -88,7 +88,7 @@ def from_config(
     manager = _empty_manager(config, storage or MemoryStorageInterface())
     _Declaring(config, objects, manager, problems).declare_all()
     problems.raise_any()
-    manager.recipe = _recipe(config, overrides, allow)
+    manager._recipe = _recipe(config, overrides, allow)
     return manager
 
 

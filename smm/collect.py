@@ -46,7 +46,7 @@ class Keeper(Protocol):
     ) -> dict[str, BaseException]:
         """See that all are stored, computing what is missing; the errors of those that failed."""
 
-    def release(self, is_wanted: Callable[[str], bool]) -> None:
+    def _release(self, is_wanted: Callable[[str], bool]) -> None:
         """Let values leave memory that are not wanted there; what is not stored yet stays."""
 
     @property

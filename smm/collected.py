@@ -172,7 +172,7 @@ class _Together:
             fresh = use_stored or name in done
             value = self._manager.serve(name, None, use_stored=fresh, verbose=verbose)
             done.add(name)
-            self._manager.release(before.__contains__)
+            self._manager._release(before.__contains__)
             yield value
 
     def to_dict(self, *, compute: bool = False) -> dict[str, Any]:

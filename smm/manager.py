@@ -65,7 +65,7 @@ class DatedCacheManager(Running):
         super().__init__(storage_interface, verbose=verbose, read_only=read_only, memory_limit=limit)
         self.executor = executor
         self.workers = workers
-        self.recipe = None
+        self._recipe = None
         self.parameterized_metrics: list[CollectedMetric] = []
         """What `collect` has added, in order."""
         self._manual: set[str] = set()  # names that set_functions_dict gave
@@ -244,13 +244,13 @@ class DatedCacheManager(Running):
         """As the recipe by which another process makes it again (`smm._recipe`); never its memory."""
         return reduced(self)
 
-    def options(self) -> dict[str, Any]:
+    def _options(self) -> dict[str, Any]:
         """The constructor's keyword arguments, as they are now; an executor object stays behind."""
         given = {"verbose": self.verbose, "read_only": self.read_only, "workers": self.workers}
         given |= {"memory_limit": self.memory_limit}
         return given | ({"executor": self.executor} if isinstance(self.executor, str) else {})
 
-    def declarations(self) -> dict[str, Any]:
+    def _declarations(self) -> dict[str, Any]:
         """All that is declared, by value."""
         others = {name: entry for name, entry in self.functions_dict.items() if not isinstance(entry, Row)}
         return {
@@ -353,9 +353,9 @@ class ParameterizedDatedCacheManager(DatedCacheManager):
         )
         self.dynamic_metric_creation = dynamic_metric_creation
 
-    def options(self) -> dict[str, Any]:
+    def _options(self) -> dict[str, Any]:
         """The constructor's keyword arguments, as they are now."""
-        return super().options() | {"dynamic_metric_creation": self.dynamic_metric_creation}
+        return super()._options() | {"dynamic_metric_creation": self.dynamic_metric_creation}
 
     def _check_params_allowed(self, metric: Metric) -> None:
         """Any params list is welcome."""

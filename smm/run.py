@@ -33,7 +33,7 @@ class Runnable(Protocol):
     def record(self, name: str) -> Record:
         """What the side-car says of the stored value."""
 
-    def release(self, is_wanted: Callable[[str], bool]) -> None:
+    def _release(self, is_wanted: Callable[[str], bool]) -> None:
         """Let values leave memory that are not wanted there; what is not stored yet stays."""
 
 
