@@ -29,17 +29,22 @@ def user_line(error: BaseException) -> str | None:
 def user_files(error: BaseException) -> tuple[str, ...]:
     """The files of the user's own code that an exception came through, each once."""
     files = (frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__))
-    return tuple(dict.fromkeys(file for file in files if not _is_own(file) and not _is_library(file)))
+    return tuple(dict.fromkeys(file for file in files if is_users(file)))
 
 
 def last_line(error: BaseException) -> str:
     """Type and message of an exception, as the last line of a traceback has them; one line of the message."""
     kind = type(error).__qualname__
-    try:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    except Exception:  # noqa: BLE001 - a broken __str__ of the user's must not hide which error it was
-        return kind
+    lines = [line.strip() for line in message(error).splitlines() if line.strip()]
     return f"{kind}: {lines[0]}" if lines else kind
+
+
+def message(error: BaseException) -> str:
+    """What an exception says; nothing if its class cannot say it."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a broken __str__ of the user's must not hide which error it was
+        return ""
 
 
 def shown(error: BaseException) -> str:
@@ -56,6 +61,11 @@ def user_traceback(error: BaseException) -> str:
     while trace is not None and trace.tb_next is not None and _is_own(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
     return "".join(traceback.format_exception(type(error), error, trace))
+
+
+def is_users(file: str) -> bool:
+    """Whether a file of code is neither smm's nor a library's."""
+    return not _is_own(file) and not _is_library(file)
 
 
 def _is_own(file: str) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from smm._engines import Foreign, processors
+from smm._child import begin, end
+from smm._engines import GUARD, Foreign, processors, refuse_within_an_import
 from smm._worker import Job, Ready, Task, prepare
 from smm.errors import RunRefusedError, require
 
@@ -23,9 +24,11 @@ def engine(address: str | None, workers: int | None) -> Foreign:
 
     Raises:
         MissingExtraError: dask is not installed.
-        RunRefusedError: no scheduler answers, or it has no workers.
+        RunRefusedError: no scheduler answers, or it has no workers, or no cluster could be started here.
     """
     distributed = require("distributed", "dask")
+    if address is None:
+        refuse_within_an_import("dask")
     client, owned = _client(distributed, address, workers)
     try:
         threads = sum(client.nthreads().values())
@@ -36,7 +39,7 @@ def engine(address: str | None, workers: int | None) -> Foreign:
                 reason=f"the scheduler at {where} has no workers; start some: dask worker {where}",
             )
     except BaseException:
-        _close(owned)
+        _close(owned, True)
         raise
 
     def everywhere(job: Job, tasks: Sequence[Task]) -> list[Ready]:
@@ -47,16 +50,19 @@ def engine(address: str | None, workers: int | None) -> Foreign:
         name="dask",
         workers=workers or threads,
         everywhere=everywhere,
-        end=lambda: _close(owned),
+        end=lambda at_once: _close(owned, at_once),
     )
 
 
 def _client(distributed: Any, address: str | None, workers: int | None) -> tuple[Any, list[Any]]:
     """A client, and what is to be closed with the run."""
     if address is not None:
+        client = distributed.Client.__new__(distributed.Client)
         try:
-            client = distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+            client.__init__(address, timeout=_CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
+            # One that the garbage collector finds closes itself, and may wait for a lock of its own thread.
+            client.close()
             raise RunRefusedError(
                 executor=address,
                 reason=f"no scheduler answers there within {_CONNECT_SECONDS} s; start one: dask scheduler",
@@ -66,13 +72,32 @@ def _client(distributed: Any, address: str | None, workers: int | None) -> tuple
         return distributed.default_client(), []
     except ValueError:  # there is none
         pass
-    cluster = distributed.LocalCluster(
-        n_workers=workers or processors(), threads_per_worker=1, processes=True, dashboard_address=None
-    )
+    try:
+        cluster = distributed.LocalCluster(
+            n_workers=workers or processors(),
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address="127.0.0.1:0",  # None would mean port 8787, and a warning if somebody has it
+            preload=__name__,
+        )
+    except RuntimeError as error:
+        reason = f"no local cluster could be started, see above; {GUARD}"
+        raise RunRefusedError(executor="dask", reason=reason) from error
     client = distributed.Client(cluster, set_as_default=False)
     return client, [client, cluster]
 
 
-def _close(owned: list[Any]) -> None:
+def dask_setup(worker: Any) -> None:
+    """Dask calls this in the worker processes of a local cluster (`preload`)."""
+    del worker
+    begin()
+
+
+def _close(owned: list[Any], at_once: bool) -> None:
     while owned:
-        owned.pop(0).close()
+        each = owned.pop(0)
+        for nanny in getattr(each, "workers", {}).values() if at_once else ():
+            nanny.auto_restart = False
+            if nanny.pid:
+                end(nanny.pid)  # it would be given seconds for what it is at
+        each.close()

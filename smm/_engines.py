@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import itertools
 import os
+import pickle
 import queue
-import signal
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextvars import copy_context
-from multiprocessing import get_context
-from typing import Any, Protocol, TypeAlias
+from functools import partial
+from multiprocessing import current_process
+from typing import Any, Protocol, TypeAlias, TypeVar
 
-from smm._worker import Batch, Job, Ready, Task, begin, is_shared, prepare, work
-from smm.errors import RunRefusedError
+from smm._blame import last_line
+from smm._worker import Batch, Job, Ready, Task, is_shared, prepare, work
+from smm.errors import RunRefusedError, TravelError
 from smm.run import Outcome
 
 Answer: TypeAlias = "Future[list[Outcome]]"
 Pack: TypeAlias = Callable[[bool], bytes]
 """The manager as bytes; by value (`smm._recipe.packed`) or not."""
+
+T = TypeVar("T")
 
 _THREADS = itertools.count(1)
 
@@ -110,10 +114,21 @@ class Inline(_Here):
     """The calling thread itself: each batch is done when `submit` returns."""
 
     def submit(self, batch: Batch) -> Answer:
-        """Work it off now. Ctrl-C passes."""
+        """Work it off now."""
         answer: Answer = Future()
-        answer.set_result(work(self._job, batch))
+        try:
+            answer.set_result(work(self._job, batch))
+        except KeyboardInterrupt as error:  # what the batch had stored by then is still to be told
+            answer.set_exception(error)
         return answer
+
+
+class Idle(Inline):
+    """Stands for an engine that would take long to start, in a run that has nothing to compute."""
+
+    def __init__(self, name: str, workers: int) -> None:
+        self.name = name
+        self.workers = workers
 
 
 class Threads(_Here):
@@ -154,131 +169,6 @@ class Threads(_Here):
             del item, context, batch, answer  # until the next one comes, which may be long
 
 
-# --- processes -------------------------------------------------------------------------------------------
-
-
-class _Worker:
-    """A pool of one process: one that dies takes no neighbour's work with it."""
-
-    def __init__(self, job: Job, tasks: Sequence[Task]) -> None:
-        self.pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=begin)
-        self.ready: Future[Ready] = self.pool.submit(prepare, job, tasks)
-        self.job = job
-
-    def kill(self) -> None:
-        """End the process, if it has begun."""
-        if self.ready.done() and self.ready.exception() is None:
-            try:
-                os.kill(self.ready.result().process, signal.SIGKILL)
-            except ProcessLookupError:
-                return
-
-    def close(self, *, at_once: bool) -> None:
-        """End the pool; a process that is still starting is waited for."""
-        if at_once:
-            self.kill()
-        self.pool.shutdown(wait=True, cancel_futures=True)
-
-
-class Processes:
-    """Processes of this machine, each made anew when it dies."""
-
-    name = "processes"
-    apart = True
-
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
-        self._idle: list[_Worker] = []
-        self._busy: dict[Answer, _Worker] = {}
-        self._starting: set[_Worker] = set()
-        self._mutex = threading.RLock()
-        self._closed = False
-
-    def open(
-        self, job: Job, tasks: Sequence[Task], pack: Pack, place: str, changed: Callable[[], None]
-    ) -> None:
-        """Start all workers, and wait until each has made the manager."""
-        self._job = Job(token=job.token, payload=pack(False))
-        self._changed = changed
-        started = [_Worker(self._job, tasks) for _ in range(self.workers)]
-        self._idle += started
-        try:
-            for worker in started:
-                check_ready(self.name, _ready_of(worker), place)
-        except BaseException:
-            self.close(at_once=True)
-            raise
-
-    def capacity(self) -> int:
-        """Those that are ready, busy or not.
-
-        Raises:
-            BrokenExecutor: none is, nor starting: not even a new process could make the manager.
-        """
-        with self._mutex:
-            if not (self._idle or self._busy or self._starting):
-                raise BrokenExecutor("a worker process died, and could not be started again")
-            return len(self._idle) + len(self._busy)
-
-    def submit(self, batch: Batch) -> Answer:
-        """Hand it to an idle worker."""
-        with self._mutex:
-            worker = self._idle.pop()
-            try:
-                answer = worker.pool.submit(work, worker.job, batch)
-            except RuntimeError as error:  # it died while it was idle
-                answer = Future()
-                answer.set_exception(error)
-            self._busy[answer] = worker
-        answer.add_done_callback(self._done)
-        return answer
-
-    def kill(self, answer: Answer) -> bool:
-        """End the process that works on it."""
-        with self._mutex:
-            worker = self._busy.get(answer)
-        if worker is not None:
-            worker.kill()
-        return True
-
-    def close(self, *, at_once: bool) -> None:
-        """End all processes."""
-        with self._mutex:
-            self._closed = True
-            workers = [*self._idle, *self._busy.values(), *self._starting]
-        for worker in workers:
-            worker.close(at_once=at_once)
-
-    def _done(self, answer: Answer) -> None:
-        with self._mutex:
-            worker = self._busy.pop(answer)
-            if answer.exception() is None:
-                self._idle.append(worker)
-            elif not self._closed:
-                worker.pool.shutdown(wait=False)
-                new = _Worker(self._job, ())
-                self._starting.add(new)
-                new.ready.add_done_callback(lambda ready: self._begun(new, ready))
-
-    def _begun(self, worker: _Worker, ready: Future[Ready]) -> None:
-        with self._mutex:
-            self._starting.discard(worker)
-            if not ready.cancelled() and ready.exception() is None:
-                self._idle.append(worker)
-        self._changed()
-
-
-def _ready_of(worker: _Worker) -> Ready:
-    try:
-        return worker.ready.result()
-    except Exception as error:
-        raise RunRefusedError(
-            executor="processes",
-            reason="a worker process ended while it started, see above; a script that starts a run does so "
-            "under `if __name__ == '__main__':`, since each worker imports the script",
-        ) from error
-
-
 # --- any executor ----------------------------------------------------------------------------------------
 
 
@@ -290,7 +180,7 @@ class Foreign:
         name: as reports call it.
         workers: batches that are under way at once.
         everywhere: calls `prepare` in every worker; by default in whichever comes first.
-        end: called when the run has ended.
+        end: called when the run has ended, with whether it is to be at once.
     """
 
     def __init__(
@@ -300,7 +190,7 @@ class Foreign:
         name: str,
         workers: int,
         everywhere: Callable[[Job, Sequence[Task]], list[Ready]] | None = None,
-        end: Callable[[], None] = lambda: None,
+        end: Callable[[bool], None] = lambda _at_once: None,
     ) -> None:
         self.name = name
         self.workers = workers
@@ -316,8 +206,8 @@ class Foreign:
         """Find out whether its workers are in this process; if not, see that one can make the manager."""
         del changed
         try:
-            shares = isinstance(self._executor, ThreadPoolExecutor) or (
-                self._executor.submit(is_shared, job.token).result()
+            shares = isinstance(self._executor, ThreadPoolExecutor) or answered(
+                self.name, (), lambda: self._executor.submit(is_shared, job.token).result()
             )
             if shares:
                 refuse_timeouts(self.name, tasks)
@@ -325,10 +215,10 @@ class Foreign:
                 return
             self.apart = True
             self._job = Job(token=job.token, payload=pack(True), children=True)
-            for ready in self._everywhere(self._job, tasks):
+            for ready in answered(self.name, tasks, lambda: self._everywhere(self._job, tasks)):
                 check_ready(self.name, ready, place)
         except BaseException:
-            self._end()
+            self._end(True)
             raise
 
     def _somewhere(self, job: Job, tasks: Sequence[Task]) -> list[Ready]:
@@ -339,8 +229,18 @@ class Foreign:
         return self.workers
 
     def submit(self, batch: Batch) -> Answer:
-        """Hand it to the executor."""
-        answer: Answer = self._executor.submit(work, self._job, batch)
+        """Hand it to the executor, in a copy of the caller's context if its workers are plain threads.
+
+        Raises:
+            BrokenExecutor: it takes nothing any more.
+        """
+        within: Any = copy_context().run
+        plain = isinstance(self._executor, ThreadPoolExecutor)  # others may pickle what they are given
+        try:
+            answer: Answer = self._executor.submit(partial(within, work) if plain else work, self._job, batch)
+        except RuntimeError as error:  # which a BrokenExecutor is; or somebody has shut it down
+            why = f"{last_line(error)} (executor='processes' replaces a worker that dies)"
+            raise BrokenExecutor(why) from error
         self._under_way.add(answer)
         answer.add_done_callback(self._under_way.discard)
         return answer
@@ -355,10 +255,55 @@ class Foreign:
         if at_once:
             for answer in list(self._under_way):
                 answer.cancel()
-        self._end()
+        self._end(at_once)
 
 
 # --- refusals --------------------------------------------------------------------------------------------
+
+GUARD = (
+    "a script that starts a run with processes does so under `if __name__ == '__main__':`, since each worker "
+    "imports the script"
+)
+
+
+def answered(executor: str, tasks: Sequence[Task], ask: Callable[[], T]) -> T:
+    """What workers say before the run, when they are told of their tasks.
+
+    Raises:
+        RunRefusedError: they did not come to say anything.
+        TravelError: there is a task that they cannot be told of.
+    """
+    try:
+        return ask()
+    except BrokenExecutor as error:
+        reason = f"a worker process ended while it started, see above; {GUARD}"
+        raise RunRefusedError(executor=executor, reason=reason) from error
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        stuck = next((task.name for task in tasks if not _can_be_pickled(task)), None)
+        if stuck is not None:
+            reason = f"the arguments of {stuck!r} stay behind, {said}; declare the row in params_list instead"
+            raise TravelError(reason=reason) from error
+        reason = f"a worker could not be asked whether all is ready: {said}"
+        raise RunRefusedError(executor=executor, reason=reason) from error
+
+
+def _can_be_pickled(task: Task) -> bool:
+    try:
+        pickle.dumps(task)
+    except Exception:  # noqa: BLE001 - whatever an argument of the user's raises
+        return False
+    return True
+
+
+def refuse_within_an_import(executor: str) -> None:
+    """Refuse a run that a worker process is about to start, because it imports a script that does.
+
+    Raises:
+        RunRefusedError: it is.
+    """
+    if getattr(current_process(), "_inheriting", False):
+        raise RunRefusedError(executor=executor, reason=GUARD)
 
 
 def refuse_timeouts(executor: str, tasks: Sequence[Task]) -> None:

@@ -15,7 +15,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def asked_politely(first: Callable[[], None]) -> Iterator[None]:
     """Call `first` at the first Ctrl-C or SIGTERM; raise KeyboardInterrupt at the next, wherever the code is.
 
-    Outside of the main thread, to which Python gives signals, nothing is changed.
+    Outside of the main thread, to which Python gives signals, nothing is changed; nor for a signal that is
+    ignored, as shells have Ctrl-C ignored by what they run in the background.
 
     Args:
         first: called in the main thread, between any two instructions: it may set a flag or fill a
@@ -34,8 +35,9 @@ def asked_politely(first: Callable[[], None]) -> Iterator[None]:
         first()
 
     before = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
     try:
-        for number in _SIGNALS:
+        for number in before:
             signal.signal(number, handle)
         yield
     finally:

@@ -102,7 +102,7 @@ def _first_line(planned: Plan, left: str) -> str:
 def ended(outcome: Outcome) -> str:
     """How a metric ended, in a few words."""
     if outcome.status == "skipped":
-        before = outcome.upstream or "it"
+        before = "it" if outcome.upstream is None else getattr(outcome.error, "name", outcome.upstream)
         return f"skipped, {before} failed in an earlier run" + ("" if outcome.upstream else _why(outcome))
     if outcome.upstream is not None:
         return f"not tried, {outcome.upstream} failed"

@@ -122,7 +122,7 @@ def _check_main(manager: Traveller) -> None:
 
 
 def _has_script() -> bool:
-    """Whether the workers of multiprocessing run `__main__` again: no notebook, no prompt, no `__main__.py`."""
+    """Whether workers of multiprocessing run `__main__` again: no notebook, no prompt, no `__main__.py`."""
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
     if spec is not None:

@@ -7,11 +7,12 @@
     worker    host:process, and the thread
     tries     how often it was tried
     at        when it ended, UTC, ISO 8601
-    error     null, or: type, message, where, traceback, upstream, lasting, files
+    error     null, or: type, message, where, traceback, upstream, lasting, files, declared
 
 `lasting` says whether another try would end the same, as far as can be told: not if the disk was full, the
-memory short or an upstream metric missing. `files` are the check sums of the user's own files that the error
-came through, and of the function's: when one of them changes, the row is tried again.
+memory short, a library or an upstream metric missing. `files` are the check sums of the user's own files that
+the error came through, and of the function's; `declared` is what the row reads, its timeout, and the class of
+the storage: when one of these changes, the row is tried again.
 
 Deleting the logs loses no result; rows that failed are then tried again.
 """
@@ -28,11 +29,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import attrs
+
+from smm._blame import message
 from smm._files import OWN_FOLDER, crc32_of_file, make_folders
-from smm.errors import SmmWarning, TimedOutError
+from smm.errors import SmmError, SmmWarning, TimedOutError, UnstorableError, WorkerDiedError, WorkerError
 from smm.run import Failed, Outcome
 
-_LINE = re.compile(rb'^\{"outcome": "(\w+)", "name": ("(?:[^"\\]|\\.)*").*$', re.MULTILINE)
+_LINE = re.compile(rb'^\{"outcome": "(\w+)", "name": ("(?:[^"\\\n]|\\.)*").*$', re.MULTILINE)
+
+
+@attrs.frozen(kw_only=True)
+class Source:
+    """Where the code of a metric's function is."""
+
+    file: str
+    declared: float
+    """When this process first declared the function, seconds since 1970: what changed later did not run."""
 
 
 class RunLog:
@@ -41,8 +54,9 @@ class RunLog:
     Args:
         folder: of the results.
         started: when the run did, UTC.
-        file_of: the file of a metric's function, if it has one.
+        source_of: where a metric's function is; None for one without a file.
         params_of: a metric's params as its record has them.
+        declared_of: what else is declared of a metric, in JSON's types.
     """
 
     def __init__(
@@ -50,16 +64,19 @@ class RunLog:
         folder: Path,
         started: datetime,
         *,
-        file_of: Callable[[str], str | None],
+        source_of: Callable[[str], Source | None],
         params_of: Callable[[str], Mapping[str, Any] | None],
+        declared_of: Callable[[str], Mapping[str, Any]],
     ) -> None:
         self.path: Path | None = None
         """None before the first line."""
         self._folder = folder
         self._started = started
-        self._file_of = file_of
+        self._source_of = source_of
         self._params_of = params_of
+        self._declared_of = declared_of
         self._descriptor = -1
+        self._held = b""  # lines of skipped rows: a run that only skips leaves no log
         self._given_up = False
 
     def add(self, outcome: Outcome) -> None:
@@ -89,9 +106,13 @@ class RunLog:
             "at": datetime.now(UTC).isoformat(timespec="microseconds"),
             "error": self._error(outcome),
         }
+        self._held += json.dumps(line).encode() + b"\n"
         if self.path is None:
+            if outcome.status == "skipped":
+                return
             self._begin()
-        os.write(self._descriptor, json.dumps(line).encode("utf-8", "surrogatepass") + b"\n")
+        os.write(self._descriptor, self._held)
+        self._held = b""
 
     def close(self) -> None:
         """Nothing more is written."""
@@ -126,34 +147,38 @@ class RunLog:
         files = self._files(outcome) if lasting else {}
         return {
             "type": type(error).__qualname__,
-            "message": str(error),
+            "message": message(error),
             "where": outcome.where,
             "traceback": outcome.traceback,
             "upstream": outcome.upstream,
             "lasting": lasting and files is not None,
             "files": files or {},
+            "declared": self._declared_of(outcome.name),
         }
 
     def _files(self, outcome: Outcome) -> dict[str, int] | None:
         """Check sums of the code that failed; None if it cannot be told whether that has changed."""
-        function = self._file_of(outcome.name)
+        source = self._source_of(outcome.name)
+        if source is None:
+            return None
+        known: dict[str, int] = {}
         # Functions that went by value have no file there; the metric's own has one here.
-        files = dict.fromkeys(file for file in (*outcome.files, function) if file and file[0] != "<")
-        sums = {file: _check_sum(file) for file in files}
-        known = {file: total for file, total in sums.items() if total is not None}
-        since = self._started.timestamp()
-        # Code that was changed during the run is not the code that ran.
-        changed = any(os.stat(file).st_mtime > since for file in known)
-        return None if changed or function not in known or len(known) < len(sums) else known
+        for file in dict.fromkeys((*outcome.files, source.file)):
+            if file[:1] == "<":
+                continue
+            total = _check_sum(file)
+            # A module that was edited and not loaded again is not the code that ran.
+            if total is None or os.stat(file).st_mtime > min(source.declared, self._started.timestamp()):
+                return None
+            known[file] = total
+        return known if source.file in known else None
 
 
 def _is_lasting(error: BaseException) -> bool:
-    """Whether an error belongs to the row, and not to the machine or the moment."""
-    if isinstance(error, TimedOutError):
-        return True
-    if isinstance(error, OSError | MemoryError | ConnectionError):
-        return False
-    return isinstance(error, Exception)
+    """Whether an error belongs to the row, and not to the machine, the moment or another declaration."""
+    if isinstance(error, SmmError):
+        return isinstance(error, TimedOutError | UnstorableError | WorkerDiedError | WorkerError)
+    return isinstance(error, Exception) and not isinstance(error, OSError | MemoryError | ImportError)
 
 
 def _check_sum(file: str) -> int | None:
@@ -170,34 +195,43 @@ def _runs(folder: Path) -> Path:
 # --- reading ---------------------------------------------------------------------------------------------
 
 
-def failures(folder: Path, names: Collection[str]) -> dict[str, Failed]:
+def failures(
+    folder: Path, names: Collection[str], declared_of: Callable[[str], Mapping[str, Any]]
+) -> dict[str, Failed]:
     """Of these metrics, those whose last logged try failed for a reason that still holds.
 
     Args:
         folder: of the results.
         names: metrics that are missing.
+        declared_of: what is declared of a metric now, as for `RunLog`.
     """
     wanted = set(names)
     found: dict[str, Failed] = {}
     changed: dict[tuple[str, int], bool] = {}
-    for log in sorted(_logs(folder), reverse=True):
+    for log in sorted(_logs(folder), key=lambda log: log.stem, reverse=True):
         if not wanted:
             break
         last: dict[str, tuple[str, bytes]] = {}
         for line in _LINE.finditer(_content(log)):
-            name = json.loads(line[2])
-            if name in wanted:
-                last[name] = line[1].decode(), line[0]
+            with contextlib.suppress(ValueError):  # not smm's own
+                name = json.loads(line[2])
+                if name in wanted:
+                    last[name] = line[1].decode(), line[0]
         for name, (outcome, text) in last.items():
             if outcome == "skipped":
                 continue  # says nothing new: an older log has the failure itself
             wanted.discard(name)
             if outcome == "failed" and (failed := _still_failed(text, log, changed)) is not None:
-                found[name] = failed
+                declared, noted = failed
+                if declared == declared_of(name):
+                    found[name] = noted
     return found
 
 
-def _still_failed(text: bytes, log: Path, changed: dict[tuple[str, int], bool]) -> Failed | None:
+def _still_failed(
+    text: bytes, log: Path, changed: dict[tuple[str, int], bool]
+) -> tuple[Mapping[str, Any], Failed] | None:
+    """What was declared then, and the failure, if it lasts and its files are as they were."""
     try:
         line = json.loads(text)
         error = line["error"]
@@ -206,15 +240,15 @@ def _still_failed(text: bytes, log: Path, changed: dict[tuple[str, int], bool]) 
                 changed[file] = _check_sum(file[0]) != file[1]
         if not error["lasting"] or any(changed[file] for file in error["files"].items()):
             return None
-        return Failed(
+        return error["declared"], Failed(
             name=line["name"],
             kind=error["type"],
             message=error["message"],
             where=error["where"],
-            when=datetime.fromisoformat(line["at"]),
+            when=datetime.fromisoformat(line["at"]).astimezone(UTC),
             log=log,
         )
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None  # cut off by a full disk, or of another version: tried again
 
 
@@ -225,5 +259,5 @@ def _logs(folder: Path) -> Iterable[Path]:
 def _content(log: Path) -> bytes:
     try:
         return log.read_bytes()
-    except FileNotFoundError:
-        return b""  # removed a moment ago
+    except OSError:
+        return b""  # removed a moment ago, or another person's who keeps it private

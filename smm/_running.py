@@ -15,20 +15,20 @@ from typing import Any
 import attrs
 
 from smm import _flights, _pace
-from smm._engines import Engine, Foreign, Inline, Processes, Threads, processors
+from smm._engines import Engine, Foreign, Idle, Inline, Threads, processors
 from smm._executors import check_executor, check_workers
 from smm._interrupt import asked_politely
+from smm._processes import Processes
 from smm._progress import Silent, Watch, watching
 from smm._recipe import Recipe, packed
-from smm._runlog import RunLog, failures
+from smm._runlog import RunLog, Source, failures
 from smm._schedule import Schedule
 from smm._select import base_names, groups, select, stored_names
 from smm._serving import Serving, hushed
 from smm._worker import Job, Task, shared
-from smm.collect import Row, Rows
-from smm.errors import RunInterrupted
+from smm.collect import Row, Rows, first_declared, unwrapped
+from smm.errors import RunInterrupted, RunRefusedError, WorkersLostError
 from smm.metric import Function
-from smm.protocols import FolderStorage
 from smm.run import Failed, Outcome, Plan, RunReport, plan
 
 
@@ -100,12 +100,13 @@ class Running(Serving):
             UnknownMetricError: a name means nothing.
             CircularMetricError: a metric would read itself.
             RunRefusedError, TravelError: the workers could not work; nothing was computed.
+            WorkersLostError: they died, and no others took their place.
             RunInterrupted: (a KeyboardInterrupt) it was interrupted; carries the report.
         """
         chosen = self._chosen(names)
         planned, stored = self._planned(chosen, force=force, retry_failed=retry_failed)
         show = self.verbose if progress is None else progress
-        engine = self._engine(executor, workers)
+        engine = self._engine(executor, workers, needed=bool(planned.compute))
         log = self._new_log() if planned.compute or planned.skipped else None
         with watching(show) as watch, contextlib.closing(log) if log else contextlib.nullcontext():
             how = _How(engine=engine, keep_going=keep_going, watch=watch, log=log)
@@ -143,8 +144,11 @@ class Running(Serving):
         Raises:
             As `get`.
         """
-        if use_stored and name not in self._unsaved and self._shelf.exists(name):
-            return False
+        if use_stored and name not in self._unsaved:
+            if self._shelf.exists(name):
+                return False
+            if name in self.cache and not self.storage_interface.exists(name):
+                self._set_unsaved(name, True)  # its file was taken away: what memory has is stored again
         return self._settle(name, None, use_stored, verbose)[1]
 
     def bring_all(
@@ -199,8 +203,8 @@ class Running(Serving):
         return plan(self, chosen, force=force, stored=stored, failed=failed), stored
 
     def _failed_before(self, names: Collection[str]) -> Mapping[str, Failed]:
-        storage = self.storage_interface
-        return failures(storage.metrics_dir, names) if isinstance(storage, FolderStorage) else {}
+        folder = self._shelf.folder
+        return {} if folder is None else failures(folder, names, self._noted_declaration)
 
     def _carried_out(self, planned: Plan, stored: Collection[str], how: _How) -> RunReport:
         started = time.perf_counter()
@@ -225,23 +229,31 @@ class Running(Serving):
                     for outcome in how.watch.over(
                         schedule.outcomes(), planned, schedule.paces, engine.workers
                     ):
+                        self._check_arrived(outcome, engine)
                         outcomes.append(outcome)
                         if how.log is not None:
                             how.log.add(outcome)
-                        if outcome.status == "failed" and not how.keep_going:
-                            schedule.stop()
             except KeyboardInterrupt as error:
                 schedule.interrupted = True
                 engine.close(at_once=True)
                 raise _interrupted(report(interrupted=True)) from error
             except BrokenExecutor as error:
-                error.add_note(
-                    "there are no workers any more; what they computed is stored, run again for the rest"
-                )
-                raise
+                lost = WorkersLostError(executor=engine.name, reason=str(error), names=schedule.suspects)
+                raise lost from error
         if schedule.interrupted:
             raise _interrupted(report(interrupted=True))
         return report()
+
+    def _check_arrived(self, outcome: Outcome, engine: Engine) -> None:
+        """Refuse workers that store where this process never looks; of folders, that is known beforehand."""
+        if engine.apart and outcome.status == "computed" and self._shelf.folder is None:
+            if self._shelf.exists(outcome.name):
+                return
+            raise RunRefusedError(
+                executor=engine.name,
+                reason=f"a worker has stored {outcome.name!r}, and this process does not find it: each has a "
+                f"{self._place} of its own; use executor='threads', or a storage that they share",
+            )
 
     @contextlib.contextmanager
     def _interruptible(self, schedule: Schedule) -> Iterator[None]:
@@ -253,11 +265,12 @@ class Running(Serving):
         def first() -> None:
             schedule.interrupted = True
             schedule.stop()
-            print(  # noqa: T201 - a person has just pressed Ctrl-C
-                "stopping: what is running is finished and stored; Ctrl-C again stops at once",
-                file=sys.stderr,
-                flush=True,
-            )
+            with contextlib.suppress(RuntimeError):  # somebody is in the middle of printing there
+                print(  # noqa: T201 - a person has just pressed Ctrl-C
+                    "stopping: what is running is finished and stored; Ctrl-C again stops at once",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
         with asked_politely(first):
             yield
@@ -297,6 +310,7 @@ class Running(Serving):
             self._retries,
             how.engine,
             paces,
+            keep_going=how.keep_going,
             keep_all=how.keep_all,
             verbose=how.verbose,
         )
@@ -326,7 +340,7 @@ class Running(Serving):
 
     # --- workers ----------------------------------------------------------------------------------------
 
-    def _engine(self, executor: str | Executor | None, workers: int | None) -> Engine:
+    def _engine(self, executor: str | Executor | None, workers: int | None, *, needed: bool = True) -> Engine:
         executor = self.executor if executor is None else executor
         workers = self.workers if workers is None else workers
         check_executor(executor)
@@ -339,6 +353,8 @@ class Running(Serving):
             return Threads(count) if count > 1 else Inline()
         if executor == "processes":
             return Processes(workers or processors())
+        if not needed:
+            return Idle("dask", workers or processors())
         from smm import _dask
 
         return _dask.engine(None if executor == "dask" else executor, workers)
@@ -353,16 +369,32 @@ class Running(Serving):
     # --- the log ----------------------------------------------------------------------------------------
 
     def _new_log(self) -> RunLog | None:
-        storage = self.storage_interface
-        if not isinstance(storage, FolderStorage):
+        folder = self._shelf.folder
+        if folder is None:
             return None
         return RunLog(
-            storage.metrics_dir, datetime.now(UTC), file_of=self._file_of, params_of=self._noted_params
+            folder,
+            datetime.now(UTC),
+            source_of=self._source_of,
+            params_of=self._noted_params,
+            declared_of=self._noted_declaration,
         )
 
-    def _file_of(self, name: str) -> str | None:
+    def _source_of(self, name: str) -> Source | None:
         entry = self.functions_dict.get(name)
-        return _file_of(entry.rows.function if isinstance(entry, Row) else entry)
+        function = entry.rows.function if isinstance(entry, Row) else entry
+        file = _file_of(function)
+        return None if file is None else Source(file=file, declared=first_declared(function))
+
+    def _noted_declaration(self, name: str) -> dict[str, Any]:
+        """What a row's failure may come from besides its code."""
+        noted: dict[str, Any] = {"storage": type(self.storage_interface).__qualname__}
+        row = self.functions_dict.get(name)
+        if isinstance(row, Row):
+            noted |= {"timeout_seconds": row.rows.timeout_seconds, "reads": None}
+            with contextlib.suppress(Exception):  # its inputs cannot be told, which the plan says
+                noted["reads"] = row.reads()
+        return noted
 
     def _noted_params(self, name: str) -> Mapping[str, Any] | None:
         row = self.functions_dict.get(name)
@@ -384,8 +416,7 @@ def _interrupted(report: RunReport) -> RunInterrupted:
 
 def _file_of(function: Function | None) -> str | None:
     """The file of a function's code; None for what has none: built-in, from a prompt."""
-    while isinstance(function, functools.partial):
-        function = function.func
+    function = unwrapped(function)
     code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
-    file: str | None = getattr(code, "co_filename", None)
-    return file
+    file = getattr(code, "co_filename", None)
+    return file if isinstance(file, str) else None

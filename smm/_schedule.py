@@ -7,15 +7,16 @@ import math
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import BrokenExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import BrokenExecutor, CancelledError
 from datetime import UTC, datetime
 
 import attrs
 
+from smm._child import ChildDiedError
 from smm._engines import Answer, Engine
 from smm._pace import Paces
-from smm._worker import Batch, ChildDiedError, Task, failed
+from smm._worker import Batch, Task, UnfitError, failed
 from smm.errors import FailedBeforeError, MetricNotStoredError, TimedOutError, WorkerDiedError
 from smm.run import Outcome, Plan, Runnable, Status
 
@@ -61,10 +62,11 @@ class Memory:
         for read in self._reads[name]:
             self._readers[read] -= 1
 
-    def sweep(self) -> None:
-        """Let go of everything that is not wanted; unsaved values stay."""
+    def sweep(self, done: Collection[str]) -> None:
+        """Let go of what these rows have computed, and of all that is not wanted; unsaved values stay."""
         if not self._keep_all:
-            self._manager._release(self.is_wanted)
+            done = set(done) - self._before
+            self._manager._release(lambda name: name not in done and self.is_wanted(name))
 
 
 class Schedule:
@@ -77,6 +79,7 @@ class Schedule:
         retries: for each row, how often it is tried again after a failure.
         engine: opened for this run.
         paces: what rows take; learns.
+        keep_going: go on after a failure; else stop.
         keep_all: leave computed values in memory, where the engine shares it.
         verbose: have workers print what they do.
     """
@@ -90,6 +93,7 @@ class Schedule:
         engine: Engine,
         paces: Paces,
         *,
+        keep_going: bool = True,
         keep_all: bool = False,
         verbose: bool = False,
     ) -> None:
@@ -100,6 +104,7 @@ class Schedule:
         self._engine = engine
         self.paces = paces
         self._memory = Memory(manager, planned, keep_all=keep_all)
+        self._keep_going = keep_going
         self._verbose = verbose
         self._since = datetime.now(UTC)
         self._events: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
@@ -131,6 +136,13 @@ class Schedule:
         """Rows that were planned and have not ended."""
         return len(self._plan.compute) + len(self._plan.skipped) - len(self._ended)
 
+    @property
+    def suspects(self) -> tuple[str, ...]:
+        """Rows that were being computed, or over which workers died before, and that have not ended."""
+        flying = [task.name for batch in self._flying.values() for task in batch.tasks]
+        names = [*self._deaths, *sorted(self._alone, key=self._order.__getitem__), *flying]
+        return tuple(name for name in dict.fromkeys(names) if name not in self._ended)
+
     def outcomes(self) -> Iterator[Outcome]:
         """Give each metric's outcome as soon as it has ended.
 
@@ -152,15 +164,20 @@ class Schedule:
     def _begin(self) -> Iterator[Outcome]:
         plan = self._plan
         for name, noted in plan.skipped.items():
-            error = FailedBeforeError(name=name, kind=noted.kind, text=noted.message)
-            yield self._note(Outcome(name=name, status="skipped", error=error, where=noted.where))
+            error = FailedBeforeError(name=noted.name, kind=noted.kind, text=noted.message)
+            upstream = next((read for read in plan.reads[name] if read in plan.skipped), None)
+            where = noted.where if upstream is None else None
+            yield self._note(
+                Outcome(name=name, status="skipped", error=error, where=where, upstream=upstream)
+            )
         for name in plan.compute:
             unmet = [read for read in plan.reads[name] if read in self._order]
             self._unmet[name] = len(unmet)
             for read in unmet:
                 self._readers.setdefault(read, []).append(name)
-            if not unmet:
-                yield from self._met(name)
+        # Only now: what ends at once must find its readers.
+        for name in [name for name in plan.compute if not self._unmet[name]]:
+            yield from self._met(name)
 
     def _met(self, name: str) -> Iterator[Outcome]:
         """All that a row reads has ended: it is ready, or will never be."""
@@ -189,12 +206,13 @@ class Schedule:
         for read in self._plan.reads[name]:
             outcome = self._ended.get(read)
             if outcome is not None and outcome.error is not None:
-                status: Status = "skipped" if outcome.status == "skipped" else "failed"
-                return Outcome(name=name, status=status, error=outcome.error, upstream=read)
+                return Outcome(name=name, status="failed", error=outcome.error, upstream=read)
         return None
 
     def _note(self, outcome: Outcome) -> Outcome:
         self._ended[outcome.name] = outcome
+        if outcome.status == "failed" and not self._keep_going:
+            self._stopping = True
         if outcome.name in self._order:
             self._memory.ended(outcome.name)
         return outcome
@@ -229,7 +247,7 @@ class Schedule:
             if single:
                 break
         keep = self._memory.wanted_of(tuple(tasks)) if self._engine.apart else frozenset()
-        return Batch(tasks=tuple(tasks), keep=keep, verbose=self._verbose)
+        return Batch(tasks=tuple(tasks), keep=keep, keep_going=self._keep_going, verbose=self._verbose)
 
     # --- and back ---------------------------------------------------------------------------------------
 
@@ -240,12 +258,12 @@ class Schedule:
             return
         batch = self._flying.pop(answer)
         deadline = self._deadlines.pop(answer, math.inf)
-        error = answer.exception()
+        error = _error_of(answer)
         if error is None:
             outcomes = answer.result()
-        elif isinstance(error, KeyboardInterrupt):  # raised by a metric in a thread
+        elif isinstance(error, KeyboardInterrupt):  # raised by a metric, or the second Ctrl-C
             self._stopping = self.interrupted = True
-            outcomes = []
+            outcomes = [found for task in batch.tasks for found in self._in_time(task)]
         elif len(batch.tasks) == 1 and time.monotonic() >= deadline:
             outcomes = self._in_time(batch.tasks[0]) or [self._too_late(batch.tasks[0])]
         else:
@@ -257,7 +275,7 @@ class Schedule:
         for outcome in outcomes:
             yield from self._end(outcome)
         if not self._engine.apart:
-            self._memory.sweep()
+            self._memory.sweep(done)
 
     def _wait(self) -> Answer | None:
         if not self._deadlines:
@@ -295,8 +313,13 @@ class Schedule:
         """What a batch had stored when its worker died; the rest is tried again, each row by itself.
 
         Raises:
-            BaseException: `error`, if it is none of a dead worker.
+            BrokenExecutor: no worker is there any more, or none that could work.
+            BaseException: `error`, if it is none of these.
         """
+        if isinstance(error, UnfitError | CancelledError):
+            self._alone.update(task.name for task in batch.tasks)
+            given_up = "it has given up what it was asked for; does its scheduler still run?"
+            raise BrokenExecutor(str(error) or given_up) from error
         if not _is_a_death(error):
             raise error
         ended: list[Outcome] = []
@@ -306,8 +329,10 @@ class Schedule:
                 self._alone.add(task.name)
         if len(batch.tasks) == 1 and not ended:
             (task,) = batch.tasks
-            deaths = self._deaths[task.name] = self._deaths.get(task.name, 0) + 1
-            if deaths == _DEATHS:
+            # Dask has given it to several workers before it says so.
+            count = _DEATHS if type(error).__name__ == "KilledWorker" else 1
+            deaths = self._deaths[task.name] = self._deaths.get(task.name, 0) + count
+            if deaths >= _DEATHS:  # more, if it is tried again after that
                 ended.append(failed(task.name, WorkerDiedError(name=task.name, tries=deaths)))
         return ended
 
@@ -321,6 +346,13 @@ class Schedule:
             return []
         status: Status = "computed" if record.date >= self._since else "stored"
         return [Outcome(name=task.name, status=status, seconds=record.duration_seconds or 0.0)]
+
+
+def _error_of(answer: Answer) -> BaseException | None:
+    try:
+        return answer.exception()
+    except CancelledError as error:  # by the executor itself, as dask's does when its scheduler is gone
+        return error
 
 
 def _is_a_death(error: BaseException) -> bool:

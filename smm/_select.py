@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from smm.collect import Row
@@ -59,7 +59,8 @@ def select(manager: Declaring, patterns: Sequence[str], *, among: Iterable[str] 
 
     Args:
         manager: whose metrics.
-        patterns: metric names, base names (for all their rows), or globs with `* ? [...]`.
+        patterns: metric names, base names (for all their rows), or globs with `* ? [...]`. One that is a
+            metric's name means that metric, even if it is another one's base name.
         among: further names that may be meant, such as stored ones.
 
     Raises:
@@ -78,10 +79,13 @@ def select(manager: Declaring, patterns: Sequence[str], *, among: Iterable[str] 
     return [name for name in known if name in chosen]
 
 
-def _meant(pattern: str, known: Iterable[str], by_base: Mapping[str, Sequence[str]]) -> set[str]:
-    if pattern in by_base:
-        return set(by_base[pattern])
-    if pattern in known or not set("*?[") & set(pattern):
-        return {pattern} & set(known)
+def _meant(pattern: str, known: Collection[str], by_base: Mapping[str, Sequence[str]]) -> set[str]:
+    rows = by_base.get(pattern, ())
+    if rows and (pattern in rows or pattern not in known):
+        return set(rows)
+    if pattern in known:
+        return {pattern}
+    if not set("*?[") & set(pattern):
+        return set()
     matches = re.compile(fnmatch.translate(pattern)).match
     return {name for name in known if matches(name)}

@@ -14,6 +14,7 @@ import platform
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -53,17 +54,19 @@ class Shelf:
         self._records = storage if isinstance(storage, RecordStorage) else None
         self._staging = storage if isinstance(storage, StagingStorage) else None
         self._verifying = storage if isinstance(storage, VerifyingStorage) else None
-        self._folder = storage if isinstance(storage, FolderStorage) else None
-        self._suffix = getattr(storage, "file_ext", "") if self._folder else ""
+        # A class of the user's may note it as a str, relative to where the process is now.
+        self.folder = Path(storage.metrics_dir).absolute() if isinstance(storage, FolderStorage) else None
+        """Where the data lies; None for storages without a folder."""
+        self._suffix = getattr(storage, "file_ext", "") if self.folder else ""
         # Two storages on one folder and with one file form keep the same metrics.
         self.space: tuple[object, ...] = (
-            (os.path.realpath(self._folder.metrics_dir), self._suffix) if self._folder else (id(storage),)
+            (os.path.realpath(self.folder), self._suffix) if self.folder else (id(storage),)
         )
 
     @property
     def where(self) -> str:
         """The storage as a message names it: its folder, else its class."""
-        return str(self._folder.metrics_dir) if self._folder else type(self.storage).__name__
+        return str(self.folder) if self.folder else type(self.storage).__name__
 
     # --- looking ----------------------------------------------------------------------------------------
 
@@ -212,9 +215,9 @@ class Shelf:
 
     def lock(self, name: str, *, waiting: Callable[[str], None]) -> AbstractContextManager[object]:
         """Hold the metric among the processes that share the folder; nothing to do for other storages."""
-        if self._folder is None:
+        if self.folder is None:
             return nullcontext()
-        return folder_lock(self._folder.metrics_dir, name + self._suffix, waiting=waiting, flight=current())
+        return folder_lock(self.folder, name + self._suffix, waiting=waiting, flight=current())
 
     def _unable(self, method: str, purpose: str) -> StorageAbilityError:
         return StorageAbilityError(storage=type(self.storage).__name__, method=method, purpose=purpose)

@@ -11,21 +11,20 @@ import importlib
 import os
 import pickle
 import platform
-import signal
-import subprocess
 import sys
 import threading
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from multiprocessing import connection, parent_process
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import attrs
 
-from smm._blame import user_files, user_line, user_traceback
-from smm.errors import TimedOutError, WorkerError
+from smm._blame import message, shown, user_files, user_line, user_traceback
+from smm._child import answer_as_child, ask_child
+from smm._sources import check_sources, note_sources
+from smm.errors import TimedOutError, UnstorableError, WorkerError
 from smm.run import Outcome, Runnable
 
 LONGEST_SECONDS = 0.5
@@ -78,6 +77,8 @@ class Batch:
     tasks: tuple[Task, ...]
     keep: frozenset[str] = frozenset()
     """Of what they read, what rows that are still to come read too."""
+    keep_going: bool = True
+    """Go on after a row that fails; else it is the last one."""
     verbose: bool = False
     """Print a line for everything that is done."""
 
@@ -118,6 +119,10 @@ def is_shared(token: str) -> bool:
     return token in _shared
 
 
+class UnfitError(RuntimeError):
+    """A worker process cannot make the manager, or not with the code of today."""
+
+
 def _manager_of(job: Job) -> Any:
     manager = _shared.get(job.token)
     if manager is not None:
@@ -127,6 +132,7 @@ def _manager_of(job: Job) -> Any:
             if job.payload is None:
                 raise RuntimeError("a worker in another process was sent no manager")
             made = pickle.loads(job.payload)  # noqa: S301 - the parent's own manager
+            check_sources(_functions(made))
             made.verbose = False
             _made[job.token] = made
             while len(_made) > _MOST_MANAGERS:
@@ -135,15 +141,19 @@ def _manager_of(job: Job) -> Any:
         return _made[job.token]
 
 
+def _functions(manager: Travelled) -> Iterable[Callable[..., Any]]:
+    """Each function that it declares, once."""
+    entries = {id(rows): rows for rows in (getattr(e, "rows", e) for e in manager.functions_dict.values())}
+    return [getattr(rows, "function", rows) for rows in entries.values()]
+
+
 def prepare(job: Job, tasks: Sequence[Task]) -> Ready:
     """Make the manager, and see that it knows what it will be asked for. Computes nothing."""
     try:
         manager = _manager_of(job)
         unknown = [task.name for task in tasks if not _is_known(manager, task)]
     except BaseException as error:  # noqa: BLE001 - the parent refuses the run with it
-        place = user_line(error)
-        problem = f"{type(error).__name__}: {error}{f' ({place})' if place else ''}"
-        return Ready(process=os.getpid(), problem=problem)
+        return Ready(process=os.getpid(), problem=shown(error))
     return Ready(process=os.getpid(), place=manager._place, unknown=tuple(unknown[:3]))
 
 
@@ -155,8 +165,15 @@ def _is_known(manager: Travelled, task: Task) -> bool:
 
 
 def work(job: Job, batch: Batch) -> list[Outcome]:
-    """Compute a batch's rows in order; give back how each ended, perhaps of the first ones only."""
-    manager = _manager_of(job)
+    """Compute a batch's rows in order; give back how each ended, perhaps of the first ones only.
+
+    Raises:
+        UnfitError: this process, which may have come after the run began, has no manager for it.
+    """
+    try:
+        manager = _manager_of(job)
+    except Exception as error:
+        raise UnfitError(f"a worker could not make the manager: {shown(error)}") from error
     own = not is_shared(job.token)
     started = time.perf_counter()
     ended: list[Outcome] = []
@@ -166,10 +183,12 @@ def work(job: Job, batch: Batch) -> list[Outcome]:
         else:
             outcome = compute(manager, task, verbose=batch.verbose)
         ended.append(_portable(outcome) if own else outcome)
-        if time.perf_counter() - started > LONGEST_SECONDS:
+        is_last = outcome.status == "failed" and not batch.keep_going
+        if is_last or time.perf_counter() - started > LONGEST_SECONDS:
             break
     if own:
         manager._release(batch.keep.__contains__)
+        note_sources()
     return ended
 
 
@@ -177,12 +196,15 @@ def compute(manager: Travelled, task: Task, *, verbose: bool = False) -> Outcome
     """Bring one row to the storage; whatever its function raises is its outcome, but for Ctrl-C."""
     started = time.perf_counter()
     worker = worker_name()
+    handled = sys.exception()
     try:
         name = task.name if task.call is None else manager._add_row(*task.call)
         computed = manager.bring(name, task.use_stored, verbose=verbose)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a metric that ends the process ends only itself
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a metric that ends the process ends only itself
         seconds = time.perf_counter() - started
-        return failed(task.name, error, seconds=seconds, worker=worker)
+        return failed(task.name, error, seconds=seconds, worker=worker, handled=handled)
     return Outcome(
         name=task.name,
         status="computed" if computed else "stored",
@@ -191,8 +213,23 @@ def compute(manager: Travelled, task: Task, *, verbose: bool = False) -> Outcome
     )
 
 
-def failed(name: str, error: BaseException, *, seconds: float = 0.0, worker: str = "") -> Outcome:
-    """The outcome of a row that raised, with what its traceback says."""
+def failed(
+    name: str,
+    error: BaseException,
+    *,
+    seconds: float = 0.0,
+    worker: str = "",
+    handled: BaseException | None = None,
+) -> Outcome:
+    """The outcome of a row that raised, with what its traceback says.
+
+    Args:
+        name: of the metric.
+        error: what it raised; its frames forget their locals, and those of its causes.
+        seconds: that it took.
+        worker: that was busy with it.
+        handled: what the caller was handling before: no cause, though Python notes it as one.
+    """
     outcome = Outcome(
         name=name,
         status="failed",
@@ -204,8 +241,20 @@ def failed(name: str, error: BaseException, *, seconds: float = 0.0, worker: str
         files=user_files(error),
     )
     # The frames of a failed metric may hold gigabytes; their lines are enough to tell where it failed.
-    traceback.clear_frames(error.__traceback__)
+    for each in _with_causes(error, handled):
+        traceback.clear_frames(each.__traceback__)
     return outcome
+
+
+def _with_causes(error: BaseException, handled: BaseException | None) -> list[BaseException]:
+    """An error, those it came from up to `handled`, and those in a group."""
+    found = [error]
+    for each in found:  # grows while it is read
+        group = each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+        for other in (each.__cause__, each.__context__, *group):
+            if other is not None and all(other is not known for known in (handled, *found)):
+                found.append(other)
+    return found
 
 
 def worker_name() -> str:
@@ -216,108 +265,73 @@ def worker_name() -> str:
 
 
 def _portable(outcome: Outcome) -> Outcome:
-    """The same with an error that can be sent: as it is if pickle manages, else one that stands for it."""
-    error = outcome.error
-    if error is None:
-        return outcome
-    try:
-        # Both ways: many an exception pickles, and fails when it is made again.
-        again = pickle.loads(pickle.dumps(error))  # noqa: S301 - what this process has just pickled
-        fits = type(again) is type(error)
-    except Exception:  # noqa: BLE001 - whatever a class of the user's raises
-        fits = False
-    if fits:
-        return outcome
-    stand_in = WorkerError(kind=type(error).__qualname__, text=str(error))
-    for note in getattr(error, "__notes__", ()):
-        stand_in.add_note(note)
-    return attrs.evolve(outcome, error=stand_in)
+    """The same with an error that can be sent."""
+    return outcome if outcome.error is None else attrs.evolve(outcome, error=_SentError(outcome.error))
+
+
+class _SentError(Exception):
+    """An error on its way: comes out as itself where pickle can make it again, else as a `WorkerError`.
+
+    Pickled by itself, since what cannot be made again would take the whole answer with it, and with that
+    the worker. A value that no storage would keep stays behind: it may be large.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self._error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        error = self._error
+        if isinstance(error, UnstorableError):
+            make, (kind, data) = error.__reduce__()
+            error = make(kind, {**data, "value": None})
+        try:
+            pickled = pickle.dumps(error)
+        except Exception:  # noqa: BLE001 - whatever a class of the user's raises
+            pickled = b""
+        notes = tuple(str(note) for note in getattr(error, "__notes__", ()))
+        return _arrived, (pickled, type(error).__qualname__, message(error), notes)
+
+
+def _arrived(pickled: bytes, kind: str, text: str, notes: tuple[str, ...]) -> BaseException:
+    if pickled:
+        with contextlib.suppress(Exception):
+            error = pickle.loads(pickled)  # noqa: S301 - from a worker of this run
+            if isinstance(error, BaseException) and type(error).__qualname__ == kind:
+                return error
+    error = WorkerError(kind=kind, text=text)
+    for note in notes:
+        error.add_note(note)
+    return error
 
 
 # --- a process for one row -------------------------------------------------------------------------------
 
 
 def _in_child(job: Job, task: Task) -> Outcome:
-    """Compute a row in a process of its own, which is killed when the time is up."""
+    """Compute a row in a process of its own, which is killed when the time is up.
+
+    Raises:
+        ChildDiedError: it ended without an answer.
+    """
     started = time.perf_counter()
-    command = [sys.executable, "-c", "from smm._worker import child; child()"]
-    sent = pickle.dumps((sys.path, job, task))
-    running = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 - this Python
-    answer = b""
     try:
-        if running.stdin is not None:
-            # It stays open: the child ends when it closes, and so never outlives this process.
-            running.stdin.write(sent)
-            running.stdin.flush()
-        answer = _answer_of(running, task.timeout_seconds)
-    except BrokenPipeError:
-        pass
-    except subprocess.TimeoutExpired:
+        outcome: Outcome = ask_child("smm._worker", "child", (job, task), task.timeout_seconds)
+    except TimeoutError:
         late = TimedOutError(name=task.name, seconds=task.timeout_seconds or 0.0)
         return failed(task.name, late, seconds=time.perf_counter() - started, worker=worker_name())
-    finally:
-        running.kill()
-        running.communicate()
-    if not answer:
-        raise ChildDiedError
-    outcome: Outcome = pickle.loads(answer)  # noqa: S301 - from a child of this process
     return outcome
 
 
-class ChildDiedError(RuntimeError):
-    """The process of one row ended without an answer."""
+def child(descriptor: int) -> None:
+    """The main function of that process."""
 
+    def made(question: tuple[Job, Task]) -> Callable[[], Outcome]:
+        job, task = question
+        manager = _manager_of(job)
+        return lambda: _portable(compute(manager, task))
 
-def _answer_of(running: subprocess.Popen[bytes], seconds: float | None) -> bytes:
-    answer: list[bytes] = []
-    stdout = running.stdout
-    reader = threading.Thread(target=lambda: answer.append(stdout.read() if stdout else b""), daemon=True)
-    reader.start()
-    reader.join(seconds)
-    if reader.is_alive():
-        raise subprocess.TimeoutExpired(running.args, seconds or 0.0)
-    return answer[0] if answer else b""
-
-
-def child() -> None:
-    """The main function of that process: a task from standard input, its outcome to standard output."""
-    ignore_interrupts()
-    answer = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what the metric prints must not mix with the answer
-    sys.path[:], job, task = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the parent
-
-    def end_with_parent() -> None:
-        sys.stdin.buffer.read(1)
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    outcome = _portable(compute(_manager_of(job), task))
-    answer.write(pickle.dumps(outcome))
-    answer.close()
-    os._exit(0)
-
-
-# --- worker processes ------------------------------------------------------------------------------------
-
-
-def begin() -> None:
-    """What a worker process does first: leave Ctrl-C to its parent, and see to it that it ends with that."""
-    ignore_interrupts()
-    parent = parent_process()
-    if parent is not None:
-        watch = threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True)
-        watch.start()
-
-
-def ignore_interrupts() -> None:
-    """Ctrl-C reaches every process of a terminal, SIGTERM every one of a service: the parent decides."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def _end_with(sentinel: int) -> None:
-    connection.wait([sentinel])
-    os._exit(1)  # a worker without a parent would wait for work for ever
+    answer_as_child(descriptor, made)
 
 
 def _forget() -> None:

@@ -80,6 +80,8 @@ def from_config(
         OSError: the file cannot be read.
         TypeError, ValueError: `allow` is no list of module names.
     """
+    if isinstance(allow, Iterator):
+        allow = list(allow)  # workers are told, too
     config = load_config(path, overrides=overrides)
     problems = Problems(config)
     objects = named_objects(config, allow, problems)

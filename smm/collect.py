@@ -7,8 +7,11 @@ metric name in the manager's `functions_dict`. `smm.collected` makes `CM.<base_n
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from functools import partial
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import attrs
 
@@ -111,6 +114,7 @@ class Rows:
         """The declaration itself."""
         self.timeout_seconds = metric.timeout_seconds
         self.retries = metric.retries
+        first_declared(function)
         self.binder = Binder(
             function, base_name=metric.base_name, ignore=metric.ignore, inputs=tuple(metric.inputs)
         )
@@ -222,6 +226,32 @@ def name_of(function: Function) -> str:
             base_name=repr(function), reason="it has no name of its own; give it a base_name"
         )
     return name
+
+
+_first_declared: WeakKeyDictionary[Function, float] = WeakKeyDictionary()
+
+
+def first_declared(function: Any) -> float:
+    """When this process first declared a function, whoever its manager was, seconds since 1970.
+
+    A module that is loaded again brings another function. One that cannot be remembered is declared now.
+    """
+    function = unwrapped(function)
+    now = time.time()
+    try:
+        return _first_declared.setdefault(function, now)
+    except TypeError:
+        return now
+
+
+def unwrapped(function: Any) -> Any:
+    """The function itself, within partials and what decorators have made of it."""
+    for _ in range(100):  # a mock has every attribute, for ever
+        inner = function.func if isinstance(function, partial) else getattr(function, "__wrapped__", None)
+        if inner is None:
+            break
+        function = inner
+    return function
 
 
 def same_definition(one: Function, other: Function) -> bool:

@@ -170,9 +170,11 @@ class _Together:
             before = set(cache)
             # A repeated row is one metric: computed again at most once.
             fresh = use_stored or name in done
-            value = self._manager.serve(name, None, use_stored=fresh, verbose=verbose)
+            try:
+                value = self._manager.serve(name, None, use_stored=fresh, verbose=verbose)
+            finally:
+                self._manager._release(before.__contains__)
             done.add(name)
-            self._manager._release(before.__contains__)
             yield value
 
     def to_dict(self, *, compute: bool = False) -> dict[str, Any]:
@@ -189,15 +191,20 @@ class _Together:
 
     def _table(self, compute: bool) -> Table:
         """The declared rows and their values; memory holds afterwards what it held before."""
-        cache = self._manager.cache
-        new = {name for name in self._rows.names if name not in cache}
-        computed = dict(zip(self._rows.names, self.get_all(), strict=True)) if compute else {}
-        cells = []
-        for name in dict.fromkeys(self._rows.names):
-            value = computed[name] if compute else self._stored(name)
-            if name in new:
-                cache.pop(name, None)
-            cells.append(Cell(name=name, params=self._rows.entries[name].params(), value=value))
+        before = set(self._manager.cache)
+        try:
+            names = self._rows.names
+            values = (
+                dict(zip(names, self.get_all(), strict=True))
+                if compute
+                else {name: self._stored(name) for name in dict.fromkeys(names)}
+            )
+        finally:
+            self._manager._release(before.__contains__)
+        cells = [
+            Cell(name=name, params=self._rows.entries[name].params(), value=value)
+            for name, value in values.items()
+        ]
         arguments = argument_names(
             self._rows.base_name, self._rows.function, self._rows.binder.ignore, self._rows.inputs
         )

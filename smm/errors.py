@@ -320,6 +320,24 @@ class WorkerDiedError(SmmError, RuntimeError):
         )
 
 
+class WorkersLostError(SmmError, RuntimeError):
+    """A run ended because it had no workers any more; what they had computed by then is stored."""
+
+    executor: str
+    reason: str
+    """Why the last one is gone, and no other took its place."""
+    names: tuple[str, ...] = ()
+    """What workers were computing when they died, and is not stored."""
+
+    def _sentence(self) -> str:
+        shown = ", ".join(map(repr, self.names[:3])) + (", ..." if len(self.names) > 3 else "")
+        over = f" over {shown}" if shown else ""
+        return (
+            f"executor={self.executor!r} has lost its workers{over}: {self.reason}; what they had computed "
+            "is stored, run again for the rest"
+        )
+
+
 class WorkerError(SmmError, RuntimeError):
     """Stands for an exception of a worker that cannot be pickled."""
 
@@ -357,7 +375,7 @@ class RunInterrupted(KeyboardInterrupt):
     def __init__(self, message: str, report: Any = None) -> None:
         super().__init__(message)
         self.report = report
-        """The `RunReport` of what was done; None from `get_all`."""
+        """The `RunReport` of what was done."""
 
 
 # --- configuration --------------------------------------------------------------------------------------

@@ -103,6 +103,7 @@ class DatedCacheManager(Running):
         binder = Binder(function, base_name=name)
         if binder.needs_params:
             binder.bind((), {})  # says what is missing
+        collect.first_declared(function)
         return functools.partial(function, CM=self) if binder.takes_manager else function
 
     @overload

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import attrs
 
+from smm.errors import MetricNotStoredError
 from smm.graph import upstream_first
 from smm.metric import Record
 
@@ -144,7 +145,8 @@ class Plan:
     reasons: Mapping[str, Reason]
     """For each of `compute`."""
     skipped: Mapping[str, Failed]
-    """Not to be tried again, because they failed and nothing about them has changed since."""
+    """Not to be tried again, because they failed and nothing about them has changed since, or because what
+    they read did: then with its failure."""
 
     @property
     def forced(self) -> frozenset[str]:
@@ -168,7 +170,7 @@ def plan(
         force: compute those of `names` that are stored, too.
         stored: the names that are stored, if that is known; else the manager is asked for each.
         failed: gives, of the names it is asked about, those that failed before and are not worth another try.
-            None of them is skipped whose upstream is computed in this run.
+            None of them is skipped whose upstream is computed in this run, or was computed since.
 
     Raises:
         CircularMetricError: a metric would read itself.
@@ -192,7 +194,7 @@ def plan(
             reasons.setdefault(upstream, Reason(kind="needed", reader=name))
         waiting += missing
     order = [name for name in upstream_first(reads) if name in reads]
-    skipped = _skipped(order, reads, failed(order) if failed is not None and order else {})
+    skipped = _skipped(manager, order, reads, failed(order) if failed is not None and order else {})
     return Plan(
         stored=tuple(done),
         compute=tuple(name for name in order if name not in skipped),
@@ -204,13 +206,27 @@ def plan(
 
 
 def _skipped(
-    order: Iterable[str], reads: Mapping[str, tuple[str, ...]], failed: Mapping[str, Failed]
+    manager: Runnable,
+    order: Iterable[str],
+    reads: Mapping[str, tuple[str, ...]],
+    failed: Mapping[str, Failed],
 ) -> dict[str, Failed]:
     skipped: dict[str, Failed] = {}
+
+    def is_renewed(read: str, since: datetime) -> bool:
+        if read in reads:
+            return read not in skipped
+        try:
+            return manager.record(read).date > since
+        except MetricNotStoredError:
+            return False
+
     for name in order:  # upstream first
-        renewed = any(read in reads and read not in skipped for read in reads[name])
-        if name in failed and not renewed:
-            skipped[name] = failed[name]
+        noted = failed.get(name)
+        if noted is not None and not any(is_renewed(read, noted.when) for read in reads[name]):
+            skipped[name] = noted
+        elif (upstream := next((read for read in reads[name] if read in skipped), None)) is not None:
+            skipped[name] = skipped[upstream]
     return skipped
 
 

@@ -157,5 +157,7 @@ def _copy_configs() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, os.getcwd())  # as in a session; what the page writes is imported, smm where it is installed
+    sys.path.insert(
+        0, os.getcwd()
+    )  # as in a session; what the page writes is imported, smm where it is installed
     run(Path(sys.argv[1]).resolve())

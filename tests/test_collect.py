@@ -938,6 +938,7 @@ def test_ctrl_c_ends_get_all(cm: Any) -> None:
 
     function = counted(function)
     cm.collect("f", params_list=[0, 1, 2])(function)
+    cm.workers = 1  # in order
     with pytest.raises(KeyboardInterrupt):
         cm.f.get_all()
     assert len(function.calls) == 2  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ import pytest
 
 from smm import errors
 from smm.errors import Problem, SmmError, closest, require
+from smm.run import RunReport
 
 WHERE = Path("results/x.npz")
 EVERY: list[tuple[type[SmmError], dict[str, Any], tuple[type[BaseException], ...]]] = [
@@ -46,6 +47,17 @@ EVERY: list[tuple[type[SmmError], dict[str, Any], tuple[type[BaseException], ...
         (TypeError,),
     ),
     (errors.CircularMetricError, {"chain": ("a", "b", "a")}, (RuntimeError,)),
+    (errors.RunRefusedError, {"executor": "dask", "reason": "no scheduler answers"}, (ValueError,)),
+    (errors.TravelError, {"reason": "it has a lambda; use a function"}, (TypeError,)),
+    (errors.TimedOutError, {"name": "x", "seconds": 600.0}, (TimeoutError, OSError)),
+    (errors.WorkerDiedError, {"name": "x", "tries": 3}, (RuntimeError,)),
+    (
+        errors.WorkersLostError,
+        {"executor": "processes", "reason": "they died", "names": ("x", "y")},
+        (RuntimeError,),
+    ),
+    (errors.WorkerError, {"kind": "OddError", "text": "no"}, (RuntimeError,)),
+    (errors.FailedBeforeError, {"name": "x", "kind": "OddError", "text": "no"}, (RuntimeError,)),
     (
         errors.ConfigError,
         {"problems": (Problem(file="m.yaml", line=2, column=3, path="metrics", message="found 1"),)},
@@ -78,6 +90,35 @@ def test_an_error_keeps_its_data_through_pickle(
         assert str(each) == str(error)
     assert len(str(error)) < 300
     assert not str(error).startswith('"'), "KeyError would print it in quotes"
+
+
+def test_an_interrupted_run_is_a_keyboard_interrupt_with_its_report() -> None:
+    report = RunReport(outcomes=(), seconds=1.0, left=3, interrupted=True)
+    error = errors.RunInterrupted("interrupted: 3 left", report)
+    assert isinstance(error, KeyboardInterrupt)
+    assert not isinstance(error, Exception), "what looks after failures must not take it for one"
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again)) == (errors.RunInterrupted, "interrupted: 3 left")
+    assert again.report == report
+    assert errors.RunInterrupted("interrupted").report is None
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (errors.TimedOutError(name="x", seconds=90.5), "after its timeout of 90.5 s"),
+        (errors.WorkerError(kind="OddError", text=""), "OddError"),
+        (
+            errors.WorkersLostError(executor="dask", reason="gone", names=("a", "b", "c", "d")),
+            "over 'a', 'b', 'c', ...: gone",
+        ),
+        (errors.WorkersLostError(executor="dask", reason="gone"), "has lost its workers: gone"),
+        (errors.FailedBeforeError(name="x", kind="E", text="no"), "--retry-failed"),
+        (errors.WorkerDiedError(name="x", tries=3), "died, 3 times in a row"),
+    ],
+)
+def test_what_runs_say(error: SmmError, sentence: str) -> None:
+    assert sentence in str(error)
 
 
 def test_the_closest_word() -> None:

@@ -23,6 +23,7 @@ LAYERS: list[set[str]] = [
         "errors",
         "metric",
         "_blame",
+        "_child",
         "_encoding",
         "_homes",
         "_interrupt",
@@ -50,7 +51,19 @@ LAYERS: list[set[str]] = [
         "protocols",
     },
     # the pieces of formats, of a configuration, of a call; one pair of data and side-car; a run
-    {"_npy", "_shelf", "_strict", "_tables", "_variables", "_yaml", "_zip", "identity", "run", "sweep"},
+    {
+        "_npy",
+        "_shelf",
+        "_sources",
+        "_strict",
+        "_tables",
+        "_variables",
+        "_yaml",
+        "_zip",
+        "identity",
+        "run",
+        "sweep",
+    },
     {
         "_json",
         "_metrics",
@@ -65,7 +78,7 @@ LAYERS: list[set[str]] = [
     },
     # one value at a time; where the many are worked off, and who looks on
     {"_engines", "_progress", "_select", "_serving", "collected", "config", "file_storage"},
-    {"_code", "_dask", "_schedule", "storage"},
+    {"_code", "_dask", "_processes", "_schedule", "storage"},
     {"_recipe"},
     {"_running"},
     {"manager"},

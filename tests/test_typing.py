@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, assert_type
 
 import smm
 from smm.collected import Cached
+from smm.run import Outcome
 
 STORAGE = smm.MemoryStorageInterface()
 CM = smm.ParameterizedDatedCacheManager(STORAGE, verbose=False, dynamic_metric_creation=True)
@@ -84,6 +87,9 @@ def test_the_managers_attributes() -> None:
     CM.with_params(1)
     assert_type(CM.with_params.record(1), smm.Record)
     assert_type(CM.with_params.base_name, str)
+    assert_type(CM.with_params.names(), list[str])
+    assert_type(CM.with_params.iter_all(), Iterator[Any])
+    assert_type(CM.with_params.to_dict(compute=True), dict[str, Any])
     assert_type(CM.storage_interface, smm.StorageInterface)
     assert_type(CM.parameterized_metrics, list[smm.CollectedMetric])
     assert_type("bare" in CM, bool)
@@ -91,6 +97,29 @@ def test_the_managers_attributes() -> None:
     manager: smm.DatedCacheManager = CM
     metric: smm.CollectedMetric = CM.with_params
     assert (manager is CM, metric.base_name) == (True, "with_params")
+
+
+def test_runs_and_plans() -> None:
+    assert_type(CM.run("with_params", workers=1, progress=False), smm.RunReport)
+    assert_type(CM.run(["with_params"], executor=ThreadPoolExecutor(1), force=False), smm.RunReport)
+    assert_type(CM.with_params.run(keep_going=False), smm.RunReport)
+    report = CM.run(iter(["with_params_1"]), retry_failed=True)
+    assert_type(report.outcomes, tuple[Outcome, ...])
+    assert_type(report.of("failed"), tuple[Outcome, ...])
+    assert_type(report.counts(), dict[str, int])
+    assert_type(report.log, Path | None)
+    assert_type(report.outcomes[0].error, BaseException | None)
+    forecast = CM.plan("with_params", executor="processes", workers=3)
+    assert_type(forecast.seconds, float | None)
+    assert_type(forecast.plan.compute, tuple[str, ...])
+    mistakes: list[Callable[[], object]] = [
+        lambda: CM.run(3),  # type: ignore[arg-type]
+        lambda: CM.run(workers="2"),  # type: ignore[arg-type]
+        lambda: CM.run("f", "threads"),  # type: ignore[call-arg]
+        lambda: report.of("done"),  # type: ignore[arg-type]
+        lambda: CM.plan(keep_going=False),  # type: ignore[call-arg]
+    ]
+    assert (report.counts()["stored"], len(mistakes)) == (1, 5)
 
 
 def test_every_storage_is_a_storage() -> None:
