@@ -23,9 +23,26 @@ from smm.run import Outcome, Plan, Runnable, Status
 BATCH_SECONDS = 0.1
 """How long a batch should take: long beside the 0.2 ms of a message, short beside a person's patience."""
 
+_PATIENCE_SECONDS = 0.5
+
 _MOST_IN_BATCH = 1000
 _DEATHS = 3
 """How often a worker may die over one row before that row has failed."""
+
+
+class _Events(queue.SimpleQueue["Answer | None"]):
+    """Answers as they come. Waits in pieces: a signal that comes just before a wait does not end it."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Answer | None:
+        """The next, or `queue.Empty` after the timeout."""
+        until = time.monotonic() + (math.inf if timeout is None else timeout)
+        while True:
+            left = max(0.0, until - time.monotonic())
+            try:
+                return super().get(block, min(left, _PATIENCE_SECONDS))
+            except queue.Empty:
+                if left <= _PATIENCE_SECONDS or not block:
+                    raise
 
 
 class Memory:
@@ -107,7 +124,7 @@ class Schedule:
         self._keep_going = keep_going
         self._verbose = verbose
         self._since = datetime.now(UTC)
-        self._events: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
+        self._events = _Events()
         self._order = {name: index for index, name in enumerate(planned.compute)}
         self._ready: list[tuple[int, str]] = []  # a heap: what comes first in the plan goes first
         self._alone: set[str] = set()  # rows of a batch whose worker died: which of them was it?
@@ -278,6 +295,7 @@ class Schedule:
             self._memory.sweep(done)
 
     def _wait(self) -> Answer | None:
+        """The next answer; None if something else has changed, or a row's time is up."""
         if not self._deadlines:
             return self._events.get()
         for answer, deadline in list(self._deadlines.items()):

@@ -855,3 +855,36 @@ def test_what_a_stopping_run_waits_for_may_run_programs(stage: Stage) -> None:
     code, _, err = script.ended()
     assert (code, "2 computed and stored, 2 left" in err) == (130, True), err
     assert len(stage.stored()) == 2
+
+
+def test_a_signal_that_does_not_end_a_wait_is_heard_all_the_same() -> None:
+    """Python hears signals between two instructions: one that comes just before a wait is heard after it."""
+
+    class HeardError(Exception):
+        pass
+
+    def hear(_number: int, _frame: FrameType | None) -> None:
+        raise HeardError
+
+    events = _Events()
+
+    def call() -> None:
+        # To this thread, which it does not keep from anything: the main one goes on waiting.
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, hear)
+    watch = threading.Timer(LONG, events.put, [None])
+    watch.start()
+    caller = threading.Timer(0.1, call)
+    caller.start()
+    try:
+        with pytest.raises(HeardError):
+            events.get()
+    finally:
+        caller.join()
+        watch.cancel()
+        signal.signal(signal.SIGUSR1, before)
+    events.put(None)
+    assert events.get(timeout=LONG) is None
+    with pytest.raises(queue.Empty):
+        events.get(timeout=0.01)
