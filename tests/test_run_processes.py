@@ -5,16 +5,20 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import queue
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
+from types import FrameType
 from typing import Any
 
 import pytest
 
 from smm import MemoryStorageInterface, NpzStorageInterface, ParameterizedDatedCacheManager
+from smm._schedule import _Events
 from smm.errors import (
     RunRefusedError,
     TimedOutError,
