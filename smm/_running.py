@@ -158,13 +158,14 @@ class Running(Serving):
 
         Values stay in memory if the workers share it. Within another metric, the calling thread computes.
         """
+        failed = self._save_unsaved(names, verbose) if use_stored else {}
         missing = [name for name in names if name not in self.cache] if use_stored else names
         if not missing:
-            return {}
+            return failed
         stored = stored_names(self, missing)
         planned = plan(self, missing, force=not use_stored, stored=stored | set(self.cache))
         if not planned.compute:
-            return {}
+            return failed
         nested = _flights.current() is not None
         say = self.verbose if verbose is None else verbose
         how = _How(
@@ -175,11 +176,22 @@ class Running(Serving):
         )
         report = self._carried_out(planned, stored, how)
         wanted = set(names)
-        return {
+        return failed | {
             outcome.name: outcome.error
             for outcome in report.outcomes
             if outcome.error is not None and outcome.name in wanted
         }
+
+    def _save_unsaved(self, names: Sequence[str], verbose: bool | None) -> dict[str, BaseException]:
+        """Store what memory has and the storage has not; here, since no other process knows these values."""
+        failed: dict[str, BaseException] = {}
+        for name in names:
+            if name in self._unsaved:
+                try:
+                    self.bring(name, verbose=verbose)
+                except Exception as error:  # noqa: BLE001 - one of the failures that the caller is told of
+                    failed[name] = error
+        return failed
 
     def _release(self, is_wanted: Callable[[str], bool]) -> None:
         """Let values leave memory that are not wanted there; what is not stored yet stays."""

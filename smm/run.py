@@ -81,14 +81,14 @@ class Outcome:
     seconds: float = 0.0
     """How long a worker was busy with it, all tries together."""
     worker: str = ""
-    """`host:process`, with the thread where there are several; empty if none was busy with it."""
+    """Host and process, with the thread where there are several; empty if none was busy with it."""
     tries: int = 1
     error: BaseException | None = None
     """What the metric raised, or the upstream metric that it needs."""
     traceback: str = ""
     """Of the error, from where the user's code begins."""
     where: str | None = None
-    """`file.py:12`, the line of the user's code that raised."""
+    """File and line of the user's code that raised."""
     files: tuple[str, ...] = ()
     """Of the user's code, those that the error came through."""
     upstream: str | None = None
