@@ -340,7 +340,7 @@ def test_status_counts_rows(here: Project) -> None:
     smm("run", "metrics.yaml", "scaled_3_2")
     result = smm("status", "metrics.yaml")
     assert result.exit_code == 0
-    assert lines(result.stdout)[0] == ["metric", "rows", "stored", "missing", "last", "size"]
+    assert lines(result.stdout)[0] == ["metric", "rows", "fresh", "missing", "last", "size"]
     assert [line[:4] for line in lines(result.stdout)[1:]] == [
         ["one", "1", "-", "1"],
         ["series", "2", "1", "1"],
@@ -353,7 +353,10 @@ def test_status_counts_rows(here: Project) -> None:
         "name": "series",
         "declared": 2,
         "stored": 1,
+        "fresh": 1,
+        "stale": 0,
         "missing": 1,
+        "failed": 0,
         "last": "",
         "bytes": 0,
         "waiting": False,
@@ -387,7 +390,8 @@ def test_show_prints_the_record_and_the_value(here: Project) -> None:
     assert text[1].split(maxsplit=1) == ["call", "series(4)"]
     assert text[2].startswith("computed   20")
     assert ", in " in text[2]
-    assert text[4].startswith(f"stored in  {here.folder}/results, ")
+    assert [line.split("  ")[0] for line in text[3:6]] == ["with", "code", "stored in"]
+    assert text[5].startswith(f"stored in  {here.folder}/results, ")
     assert text[-2:] == ["array of float64, shape 4, from 0.0 to 3.0", "[0. 1. 2. 3.]"]
 
 

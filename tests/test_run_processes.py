@@ -206,6 +206,31 @@ def test_a_prompt_may_run_functions_of_modules(stage: Stage) -> None:
     assert out.startswith("<RunReport: 3 computed")
 
 
+UNDER_GUARD = """
+    import sys
+    import smm
+    import plain
+    from noting import *
+
+    def here(a):
+        return a
+
+    if __name__ == "__main__":
+        CM = smm.ParameterizedDatedCacheManager(smm.NpzStorageInterface(HERE / "results"), verbose=False)
+        CM.collect(params_list=[1, 2, 3])({function})
+        print(CM.run(executor="processes", workers=2))
+"""
+
+
+def test_a_script_may_make_its_manager_under_the_guard(stage: Stage) -> None:
+    stage.write("plain.py", "def one(a): return a + 1")
+    code, out, err = stage.done(str(stage.write("script.py", UNDER_GUARD.format(function="plain.one"))))
+    assert (code, out[:23]) == (0, "<RunReport: 3 computed,"), err
+    code, _, err = stage.done(str(stage.write("script.py", UNDER_GUARD.format(function="here"))))
+    assert code == 1
+    assert "__main__ has no 'CM' when it is imported; make that outside of any `if`" in err.splitlines()[-1]
+
+
 def test_a_manager_made_in_a_function_goes_by_value(stage: Stage) -> None:
     text = """
     def two(): return 2
@@ -336,6 +361,25 @@ def test_a_row_whose_worker_is_killed_is_tried_again(stage: Stage) -> None:
     assert set(ended(report).values()) == {"computed"}
     assert stage.noted() == {str(n): 2 if n == 5 else 1 for n in range(12)}
     assert len(stage.stored()) == 12
+
+
+def test_a_stale_row_whose_worker_is_killed_is_computed_again(stage: Stage) -> None:
+    """What is stored of it is not what the worker was to store."""
+    text = """
+    CM = smm.ParameterizedDatedCacheManager(CM.storage_interface, verbose=False, on_stale="recompute")
+    FACTOR = 1
+
+    @CM.collect(params_list=[0, 1, 2])
+    def row(n):
+        if n == 1 and FACTOR > 1 and once("kill"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return n * FACTOR
+    """
+    run(manager_of(stage, text))
+    del sys.modules["metrics_here"]
+    cm = manager_of(stage, text.replace("FACTOR = 1", "FACTOR = 10"))
+    assert ended(run(cm)) == dict.fromkeys(("row_0", "row_1", "row_2"), "computed")
+    assert [cm.load(f"row_{n}") for n in range(3)] == [0, 10, 20]
 
 
 def test_a_neighbour_of_a_killed_worker_goes_on(stage: Stage) -> None:
@@ -746,8 +790,16 @@ def hears_stopping(script: Script) -> bool:
     return is_true_soon(lambda: STOPPING in script.said()[1])
 
 
-@pytest.mark.parametrize("stop", ["Ctrl-C", "SIGTERM", "SIGTERM to all"])
-@pytest.mark.parametrize("executor", ["threads", "processes"])
+@pytest.mark.parametrize(
+    ("executor", "stop"),
+    [
+        ("threads", "Ctrl-C"),
+        ("threads", "SIGTERM"),
+        ("processes", "Ctrl-C"),
+        ("processes", "SIGTERM"),
+        ("processes", "SIGTERM to all"),
+    ],
+)
 def test_once_asked_to_stop_what_runs_is_finished(stage: Stage, executor: str, stop: str) -> None:
     script, pids = started(stage, executor)
     if stop == "Ctrl-C":

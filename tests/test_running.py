@@ -42,8 +42,8 @@ from smm.errors import (
     UnstorableError,
     WorkerError,
 )
-from smm.metric import Argument, Input
-from smm.run import Outcome, Reason
+from smm.metric import Argument, Input, Reason
+from smm.run import Outcome
 from tests.projects import Project, project
 from tests.stores import DictStorage, NumpyFiles
 

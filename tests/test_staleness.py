@@ -1,0 +1,280 @@
+"""Whether stored values still hold: random graphs of metrics; the CO2 example, edited as a person would."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smm import NpzStorageInterface, ParameterizedDatedCacheManager
+from smm.errors import SmmWarning, StaleMetricError
+from smm.metric import Input, Metric
+
+CO2 = Path(__file__).resolve().parents[1] / "configs" / "co2"
+
+
+# --- random graphs ---------------------------------------------------------------------------------------
+
+# What a metric computes, in versions that differ in their code: each adds a number of its own.
+VERSIONS: tuple[Callable[..., int], ...] = (
+    lambda values: sum(values) + 1,
+    lambda values: sum(values) + 2,
+    lambda values: sum(values) + 3,
+)
+
+
+class World:
+    """Metrics that read each other, with a version of the code for each, over one folder."""
+
+    def __init__(self, folder: Path, reads: Mapping[str, tuple[str, ...]], declared: set[str]) -> None:
+        self.folder = folder
+        self.reads = reads
+        self.declared = declared
+        """Metrics whose reads are declared inputs; the others read in their code alone."""
+        self.versions = dict.fromkeys(reads, 0)
+
+    def manager(self, **options: Any) -> ParameterizedDatedCacheManager:
+        """A new one, as a new process would make it."""
+        cm = ParameterizedDatedCacheManager(
+            NpzStorageInterface(self.folder), verbose=False, workers=1, **options
+        )
+        for name, read in self.reads.items():
+            combine = VERSIONS[self.versions[name]]
+            if name in self.declared:
+                inputs = {f"x{number}": Input(metric=other) for number, other in enumerate(read)}
+                cm.declare(Metric(base_name=name, function=_of_inputs(combine, len(read)), inputs=inputs))
+            else:
+                cm.collect(name)(_of_reads(cm, combine, read))
+        return cm
+
+    def value(self, name: str) -> int:
+        """What it would be, computed from nothing."""
+        return VERSIONS[self.versions[name]]([self.value(read) for read in self.reads[name]])
+
+
+def _of_inputs(combine: Callable[..., int], count: int) -> Callable[..., int]:
+    if count == 0:
+        return lambda: combine([])
+    if count == 1:
+        return lambda x0: combine([x0])
+    if count == 2:
+        return lambda x0, x1: combine([x0, x1])
+    return lambda x0, x1, x2: combine([x0, x1, x2])
+
+
+def _of_reads(
+    cm: ParameterizedDatedCacheManager, combine: Callable[..., int], read: tuple[str, ...]
+) -> Callable[[], int]:
+    return lambda: combine([cm[name] for name in read])
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> tuple[dict[str, tuple[str, ...]], set[str], list[tuple[str, int]]]:
+    count = draw(st.integers(1, 7))
+    names = [f"m{number}" for number in range(count)]
+    reads = {
+        name: tuple(sorted(draw(st.sets(st.sampled_from(names[:index]), max_size=3)))) if index else ()
+        for index, name in enumerate(names)
+    }
+    edits = draw(st.lists(st.tuples(st.sampled_from(names), st.integers(0, 2)), max_size=4))
+    return reads, draw(st.sets(st.sampled_from(names))), edits
+
+
+@given(worlds())
+def test_nothing_is_fresh_that_would_come_out_differently_and_one_run_mends_all(
+    world: tuple[dict[str, tuple[str, ...]], set[str], list[tuple[str, int]]],
+) -> None:
+    reads, declared, edits = world
+    with tempfile.TemporaryDirectory() as folder:
+        made = World(Path(folder), reads, declared)
+        made.manager().run()
+        stored_by = dict(made.versions)
+        for name, version in edits:
+            made.versions[name] = version
+        looking = made.manager(on_stale="serve")
+
+        def changed(name: str) -> bool:
+            """Whether its code, or that of anything it reads, is another than it was stored by."""
+            return made.versions[name] != stored_by[name] or any(map(changed, reads[name]))
+
+        for name in reads:
+            stale = any(reason.is_stale for reason in looking.why(name))
+            assert stale == changed(name), (name, looking.why(name))
+            if looking[name] != made.value(name):
+                assert stale
+
+        mending = made.manager(on_stale="recompute")
+        planned = mending.plan().plan
+        assert set(planned.compute) == {name for name in reads if changed(name)}
+        report = mending.run()
+        assert {outcome.name for outcome in report.of("failed")} == set()
+        again = made.manager(on_stale="recompute")
+        assert {name: again.why(name) for name in reads} == dict.fromkeys(reads, ())
+        assert again.run().of("computed") == ()
+        assert {name: again[name] for name in reads} == {name: made.value(name) for name in reads}
+
+
+@given(worlds())
+def test_what_is_accepted_is_fresh_and_keeps_its_value(
+    world: tuple[dict[str, tuple[str, ...]], set[str], list[tuple[str, int]]],
+) -> None:
+    reads, declared, edits = world
+    with tempfile.TemporaryDirectory() as folder:
+        made = World(Path(folder), reads, declared)
+        first = made.manager()
+        first.run()
+        values = {name: first[name] for name in reads}
+        for name, version in edits:
+            made.versions[name] = version
+        cm = made.manager(on_stale="error")
+        cm.accept("*")
+        assert {name: cm.why(name) for name in reads} == dict.fromkeys(reads, ())
+        assert {name: cm[name] for name in reads} == values
+
+
+def test_policies(tmp_path: Path) -> None:
+    made = World(tmp_path, {"a": (), "b": ("a",)}, {"b"})
+    made.manager().run()
+    made.versions["a"] = 1
+    with pytest.raises(StaleMetricError, match="its input a is stale itself"):
+        made.manager(on_stale="error").get("b")
+    with pytest.warns(SmmWarning, match="metric 'b' is stale"):
+        assert made.manager().get("b") == 2
+    assert made.manager(on_stale="serve").get("b") == 2
+    assert made.manager(stale_on=("age",)).get("b") == 2
+    assert made.manager(on_stale="recompute").get("b") == 3
+
+
+# --- the CO2 example, edited ----------------------------------------------------------------------------
+
+QUICK = ("weekly", "monthly", "seasonal_cycle_2_1959_43", "deseasonalised_2")
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the example with a few results."""
+    folder = tmp_path_factory.mktemp("co2") / "co2"
+    shutil.copytree(CO2, folder, ignore=shutil.ignore_patterns("results", "__pycache__"))
+    done = smm("run", "metrics.yaml", *QUICK, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def example(computed: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "co2"
+    shutil.copytree(computed, folder)
+    return folder
+
+
+def smm(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "smm", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+    )
+
+
+def why(folder: Path) -> dict[str, str]:
+    """For each of the results, the kinds of its reasons, after an edit."""
+    found = json.loads(smm("why", "metrics.yaml", *QUICK, "--json", cwd=folder).stdout)
+    return {
+        entry["name"]: " ".join(sorted({reason["kind"] for reason in entry["reasons"]}))
+        for entry in found["metrics"]
+    }
+
+
+def edit(folder: Path, *pairs: tuple[str, str]) -> None:
+    file = folder / "analysis.py"
+    text = file.read_text()
+    for old, new in pairs:
+        assert old in text, old
+        text = text.replace(old, new)
+    file.write_text(text)
+
+
+FRESH = dict.fromkeys(QUICK, "")
+
+
+def test_nothing_is_stale_before_an_edit(example: Path) -> None:
+    assert why(example) == FRESH
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("    number, co2 = np.genfromtxt(", "    # a comment\n    number, co2 = np.genfromtxt("),
+        ('"""The weekly series, every week present.', '"""Every week.'),
+        ("    number, co2 = np.genfromtxt(", "\n    number, co2 = np.genfromtxt("),
+        ('return {"date": date, "year"', 'return {\n        "date": date, "year"'),
+    ],
+    ids=["comment", "docstring", "blank line", "layout"],
+)
+def test_edits_that_change_nothing(example: Path, old: str, new: str) -> None:
+    edit(example, (old, new))
+    assert why(example) == FRESH
+
+
+def test_a_renamed_local_is_a_change(example: Path) -> None:
+    edit(example, ("    number, co2 = np", "    digits, co2 = np"), ("number.astype", "digits.astype"))
+    found = why(example)
+    assert found["weekly"] == "code"
+    assert found["monthly"] == found["deseasonalised_2"] == "input"
+
+
+def test_a_helper_of_a_helper(example: Path) -> None:
+    edit(example, ("    within: Floats = (", "    within: Floats = 1 * ("))  # in decimal_year
+    found = why(example)
+    assert found["weekly"] == "code"
+    assert "code" in found["monthly"]
+    assert "input" in found["deseasonalised_2"]
+    text = smm("why", "metrics.yaml", "weekly", cwd=example).stdout
+    assert "decimal_year" in text
+
+
+def test_a_constant(example: Path) -> None:
+    edit(example, ('with_name("co2_mauna_loa_weekly.csv")', 'with_name("co2_mauna_loa_weekly" + ".csv")'))
+    found = why(example)
+    assert found["weekly"] == "code"
+
+
+def test_a_new_upstream_value_and_then_a_run_that_mends_it(example: Path) -> None:
+    assert smm("run", "metrics.yaml", "weekly", "--force", cwd=example).returncode == 0
+    assert why(example) == {
+        "weekly": "",
+        "monthly": "input",
+        "seasonal_cycle_2_1959_43": "input",
+        "deseasonalised_2": "input",
+    }
+    done = smm("run", "metrics.yaml", *QUICK, "--set", "on_stale=recompute", cwd=example)
+    assert done.returncode == 0, done.stderr
+    assert why(example) == FRESH
+    assert smm("status", "metrics.yaml", *QUICK, "--check", cwd=example).returncode == 0
+
+
+def test_a_moved_module_is_no_change(example: Path) -> None:
+    (example / "analysis.py").rename(example / "growth.py")
+    config = example / "metrics.yaml"
+    config.write_text(config.read_text().replace("function: analysis.", "function: growth."))
+    assert why(example) == FRESH
+
+
+def test_status_check_tells_scripts(example: Path) -> None:
+    edit(example, ("    number, co2 = np", "    digits, co2 = np"), ("number.astype", "digits.astype"))
+    done = smm("status", "metrics.yaml", *QUICK, "--check", cwd=example)
+    assert done.returncode == 3
+    assert smm("accept", "metrics.yaml", *QUICK, cwd=example).returncode == 0
+    assert smm("status", "metrics.yaml", *QUICK, "--check", cwd=example).returncode == 0
