@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from multiprocessing import get_context
 
+import attrs
+
 from smm._child import begin, end
 from smm._engines import Answer, Pack, answered, check_ready, refuse_within_an_import
 from smm._worker import Batch, Job, Ready, Task, prepare, work
@@ -21,7 +23,7 @@ class _Worker:
     def __init__(self, job: Job, tasks: Sequence[Task]) -> None:
         self.pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=begin)
         self.ready: Future[Ready] = self.pool.submit(prepare, job, tasks)
-        self.job = job
+        self.job = attrs.evolve(job, payload=None)  # which it has kept
 
     def kill(self) -> None:
         """End the process, and whatever its metric has started."""

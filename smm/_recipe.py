@@ -139,18 +139,31 @@ def reduced(manager: Any) -> Reduced:
     modules = sorted({module for _, function in _functions(manager) if (module := _module_of(function))})
     reachable = all(module != "__main__" or _main_is_run_again.get() for module in modules)
     named = _named(manager) if reachable else None
-    if named is not None:
-        module, name = named
-        return recalled, (module, name, modules, _folders([module, *modules]))
+    # A script whose functions are in modules may make it where no worker comes: under `if __name__ ...`.
+    if named is not None and (named[0] != "__main__" or "__main__" in modules):
+        return _by_name(named, modules)
     recipe = manager._recipe
     if recipe is not None and recipe.declares == _base_names(manager):
         return cooked, (recipe.make, recipe.path, dict(recipe.options))
     kind = next(cls for cls in type(manager).__mro__ if cls.__module__ == "smm.manager")
-    return (
-        assembled,
-        (type(manager), kind, manager.storage_interface, manager._options()),
-        manager._declarations(),
-    )
+    value = (type(manager), kind, manager.storage_interface, manager._options())
+    declarations = manager._declarations()
+    if named is not None and not _can_be_pickled((value, declarations)):
+        return _by_name(named, modules)
+    return assembled, value, declarations
+
+
+def _by_name(named: tuple[str, str], modules: list[str]) -> Reduced:
+    module, name = named
+    return recalled, (module, name, modules, _folders([module, *modules]))
+
+
+def _can_be_pickled(value: Any) -> bool:
+    try:
+        pickle.dumps(value)
+    except Exception:  # noqa: BLE001 - whatever a class of the user's raises
+        return False
+    return True
 
 
 def cooked(make: Callable[..., Any], path: str, options: dict[str, Any]) -> Any:

@@ -358,4 +358,7 @@ def recalled(module: str, name: str, modules: Sequence[str], folders: Sequence[s
     sys.path += [folder for folder in folders if folder not in sys.path]
     for each in (module, *modules):
         importlib.import_module(each)
-    return getattr(sys.modules[module], name)
+    found = sys.modules[module]
+    if not hasattr(found, name):
+        raise AttributeError(f"{module} has no {name!r} when it is imported; make that outside of any `if`")
+    return getattr(found, name)

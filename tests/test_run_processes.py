@@ -206,6 +206,31 @@ def test_a_prompt_may_run_functions_of_modules(stage: Stage) -> None:
     assert out.startswith("<RunReport: 3 computed")
 
 
+UNDER_GUARD = """
+    import sys
+    import smm
+    import plain
+    from noting import *
+
+    def here(a):
+        return a
+
+    if __name__ == "__main__":
+        CM = smm.ParameterizedDatedCacheManager(smm.NpzStorageInterface(HERE / "results"), verbose=False)
+        CM.collect(params_list=[1, 2, 3])({function})
+        print(CM.run(executor="processes", workers=2))
+"""
+
+
+def test_a_script_may_make_its_manager_under_the_guard(stage: Stage) -> None:
+    stage.write("plain.py", "def one(a): return a + 1")
+    code, out, err = stage.done(str(stage.write("script.py", UNDER_GUARD.format(function="plain.one"))))
+    assert (code, out[:23]) == (0, "<RunReport: 3 computed,"), err
+    code, _, err = stage.done(str(stage.write("script.py", UNDER_GUARD.format(function="here"))))
+    assert code == 1
+    assert "__main__ has no 'CM' when it is imported; make that outside of any `if`" in err.splitlines()[-1]
+
+
 def test_a_manager_made_in_a_function_goes_by_value(stage: Stage) -> None:
     text = """
     def two(): return 2
