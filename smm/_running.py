@@ -99,6 +99,8 @@ class Running(Trusting):
             RunInterrupted: (a KeyboardInterrupt) it was interrupted; carries the report.
         """
         chosen = self._chosen(names)
+        if not force:
+            self._save_unsaved(chosen, False)  # what cannot be stored now is one of the rows to compute
         planned, stored = self._planned(chosen, force=force, retry_failed=retry_failed)
         show = self.verbose if progress is None else progress
         engine = self._engine(executor, workers, needed=bool(planned.compute))

@@ -24,6 +24,7 @@ BATCH_SECONDS = 0.1
 """How long a batch should take: long beside the 0.2 ms of a message, short beside a person's patience."""
 
 _PATIENCE_SECONDS = 0.5
+"""How long a wait for workers lasts at once."""
 
 _MOST_IN_BATCH = 1000
 _DEATHS = 3

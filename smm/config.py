@@ -57,7 +57,7 @@ def _read_executor(value: Any) -> str:
 def _read_workers(value: Any) -> int:
     workers = typed(value)
     if type(workers) is not int or workers < 1:
-        raise refused(f"found {shown(workers)}, wanted how many workers: a whole number from 1")
+        raise refused(f"found {shown(workers)}, wanted a whole number of workers from 1")
     return workers
 
 

@@ -408,11 +408,11 @@ def test_variables_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(text).run == RunConfig(executor="tcp://node7:8786", workers=32)
     monkeypatch.setenv("SMM_CORES", "all")
     assert problems(text) == [
-        "metrics.yaml:2:65: run.workers: found 'all', wanted how many workers: a whole number from 1"
+        "metrics.yaml:2:65: run.workers: found 'all', wanted a whole number of workers from 1"
     ]
     monkeypatch.setenv("SMM_CORES", "")
     assert problems(text) == [
-        "metrics.yaml:2:65: run.workers: found null, wanted how many workers: a whole number from 1"
+        "metrics.yaml:2:65: run.workers: found null, wanted a whole number of workers from 1"
     ]
 
 
