@@ -42,6 +42,7 @@ class Staleness:
         """Whether values are only looked at: all are served, whatever the policies say."""
         self._functions = functions
         self._record = record
+        # Forgotten by putting another in its place: who is in the middle of judging goes on with this one.
         self._verdicts: dict[str, tuple[Reason, ...]] = {}
         self._dates: dict[str, datetime | None] = {}  # of the records that were judged
         self._warned: set[str] = set()
@@ -97,9 +98,9 @@ class Staleness:
             name: the metric.
             record: its side-car's, if that has just been read.
         """
+        if name in self._verdicts and record is not None and record.date != self._dates.get(name):
+            self.forget()  # another process has replaced it
         verdicts = self._verdicts
-        if name in verdicts and record is not None and record.date != self._dates.get(name):
-            verdicts.clear()  # another process has replaced it
         waiting, around = [name], {name}
         while waiting:
             here = waiting[-1]
@@ -114,7 +115,7 @@ class Staleness:
                 around.update(missing)
                 continue
             self._dates[here] = None if noted is None else noted.date
-            verdicts[here] = tuple(self._judged(here, noted))
+            verdicts[here] = tuple(self._judged(here, noted, verdicts))
             waiting.pop()
         return verdicts[name]
 
@@ -125,11 +126,11 @@ class Staleness:
     def replaced(self, name: str) -> None:
         """A metric has been computed, accepted or deleted: what read it must be judged anew."""
         if name in self._verdicts:
-            self._verdicts.clear()
+            self.forget()
 
     def forget(self) -> None:
         """Judge everything anew: another process may have been at work."""
-        self._verdicts.clear()
+        self._verdicts = {}
 
     def code(self, name: str) -> Code | None:
         """What a record notes of the code that computes a metric; None if it cannot be told."""
@@ -156,7 +157,9 @@ class Staleness:
             return []
         return [read.name for read in record.inputs or () if read.store is None]
 
-    def _judged(self, name: str, record: Record | None) -> Iterator[Reason]:
+    def _judged(
+        self, name: str, record: Record | None, upstream: Mapping[str, tuple[Reason, ...]]
+    ) -> Iterator[Reason]:
         if record is None:
             yield Reason(kind="missing", detail="is not stored")
             return
@@ -165,7 +168,7 @@ class Staleness:
         if "code" in what:
             yield from self._code_reasons(name, record)
         if "inputs" in what:
-            yield from self._input_reasons(name, record)
+            yield from self._input_reasons(name, record, upstream)
         if "age" in what and trust.max_age_seconds is not None:
             age = (datetime.now(UTC) - record.date).total_seconds()
             if age > trust.max_age_seconds:
@@ -196,7 +199,9 @@ class Staleness:
                     kind="code", about=function_itself, detail="puts the same parts together otherwise"
                 )
 
-    def _input_reasons(self, name: str, record: Record) -> Iterator[Reason]:
+    def _input_reasons(
+        self, name: str, record: Record, upstream: Mapping[str, tuple[Reason, ...]]
+    ) -> Iterator[Reason]:
         if record.inputs is None:
             return  # an older record; what is declared now may still be compared by its code
         for read in record.inputs:
@@ -208,7 +213,7 @@ class Staleness:
             elif now.date != read.date:
                 when = f"{now.date.astimezone():%Y-%m-%d %H:%M:%S}"
                 yield Reason(kind="input", about=read.name, detail=f"was computed again on {when}")
-            elif self._is_known_stale(read.name):
+            elif any(reason.is_stale for reason in upstream.get(read.name, ())):
                 yield Reason(kind="input", about=read.name, detail="is stale itself")
         entry = self._functions.get(name)
         if isinstance(entry, Row) and entry.rows.inputs:
@@ -221,6 +226,3 @@ class Staleness:
             for other in declared:
                 if other not in noted:
                     yield Reason(kind="input", about=other, detail="is read now, and was not then")
-
-    def _is_known_stale(self, name: str) -> bool:
-        return any(reason.is_stale for reason in self._verdicts.get(name, ()))

@@ -12,6 +12,7 @@ import attrs
 
 from smm import collect
 from smm._executors import check_executor, check_workers
+from smm._fingerprint import note_imports
 from smm._policies import parse_manager_trust, parse_trust, written_age
 from smm._recipe import reduced
 from smm._running import Running
@@ -221,6 +222,7 @@ class DatedCacheManager(Running):
             self._expected[metric.base_name] = metric
 
     def _collected(self, metric: Metric, function: Function) -> CollectedMetric:
+        note_imports()  # soon after they were imported: what is edited later is not the code that runs
         name = metric.base_name
         before = self._rows.get(name)
         if before is None:

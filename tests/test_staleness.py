@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +251,88 @@ def test_a_constant(example: Path) -> None:
     edit(example, ('with_name("co2_mauna_loa_weekly.csv")', 'with_name("co2_mauna_loa_weekly" + ".csv")'))
     found = why(example)
     assert found["weekly"] == "code"
+
+
+def test_a_default(example: Path) -> None:
+    text = (example / "analysis.py").read_text()
+    start = text.index("def deseasonalise(")
+    head = text[start : text.index(":\n", start)]
+    assert "harmonics" in head
+    edit(example, (head, head.replace("harmonics: int", "harmonics: int = 3")))
+    assert why(example) == FRESH | {"deseasonalised_2": "code"}
+
+
+def test_an_upgraded_helper_module(example: Path) -> None:
+    text = (example / "analysis.py").read_text()
+    start = text.index("def decimal_year(")
+    helper = text[start : text.index("\n\n\n", start)]
+    edit(example, (helper, "from dates import decimal_year"))
+    (example / "dates.py").write_text(
+        "from typing import Any\n\nimport numpy as np\nfrom numpy.typing import NDArray\n\n"
+        f"Floats = NDArray[np.floating[Any]]\n\n\n{helper}\n"
+    )
+    done = smm("run", "metrics.yaml", *QUICK, "--force", cwd=example)
+    assert done.returncode == 0, done.stderr
+    assert why(example) == FRESH
+    with (example / "dates.py").open("a") as file:
+        file.write("\n\ndef unused():\n    return 1\n")
+    assert why(example) == FRESH, "nothing reaches it"
+    dates = (example / "dates.py").read_text()
+    (example / "dates.py").write_text(dates.replace("1970 + within", "1970.0 + within"))
+    found = why(example)
+    assert found["weekly"] == "code"
+    assert "dates.decimal_year" in smm("why", "metrics.yaml", "weekly", cwd=example).stdout
+
+
+def test_a_read_in_a_thread_counts_where_the_context_was_copied(tmp_path: Path) -> None:
+    cm = ParameterizedDatedCacheManager(NpzStorageInterface(tmp_path), verbose=False)
+    cm.collect("up", params_list=[1, 2])(lambda a: a)
+
+    @cm.collect
+    def total() -> int:
+        found: list[int] = []
+        copied = threading.Thread(target=copy_context().run, args=(lambda: found.append(cm.up(1)),))
+        bare = threading.Thread(target=lambda: found.append(cm.up(2)))
+        for thread in (copied, bare):
+            thread.start()
+            thread.join()
+        return sum(found)
+
+    assert cm.total() == 3
+    assert [read.name for read in cm.record("total").inputs or ()] == ["up_1"]
+
+
+def test_what_another_storage_gave_is_noted_with_its_folder(tmp_path: Path) -> None:
+    other = ParameterizedDatedCacheManager(NpzStorageInterface(tmp_path / "other"), verbose=False)
+    other.collect("up")(lambda: 1)
+    cm = ParameterizedDatedCacheManager(NpzStorageInterface(tmp_path / "own"), verbose=False)
+    cm.collect("down")(lambda: other.up() + 1)
+    assert cm.down() == 2
+    (read,) = cm.record("down").inputs or ()
+    assert (read.name, read.date, read.store) == ("up", other.date("up"), str(tmp_path / "other"))
+
+
+def test_a_value_that_is_replaced_while_it_is_judged(tmp_path: Path) -> None:
+    made = World(tmp_path, {"a": (), "b": ("a",)}, {"b"})
+    made.manager().run()
+    made.versions["a"] = 1
+    cm = made.manager(on_stale="serve")
+    judged = cm._staleness
+    record = cm.record("b")
+
+    class Meanwhile:
+        """Another thread replaces `a` between two looks."""
+
+        def __init__(self, read: Callable[[str], Any]) -> None:
+            self.read = read
+
+        def __call__(self, name: str) -> Any:
+            found = self.read(name)
+            judged.forget()
+            return found
+
+    judged._record = Meanwhile(judged._record)
+    assert [reason.kind for reason in judged.reasons("b", record)] == ["input"]
 
 
 def test_a_new_upstream_value_and_then_a_run_that_mends_it(example: Path) -> None:
