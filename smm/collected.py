@@ -149,6 +149,13 @@ class _Together:
         """
         rows, manager = self._rows, self._manager
         failures = manager.bring_all(rows.names, use_stored=use_stored, verbose=verbose)
+        values = []
+        for name in rows.names:
+            if name not in failures:
+                try:
+                    values.append(manager.serve(name, None, verbose=verbose))
+                except Exception as error:  # noqa: BLE001 - kept, and raised below
+                    failures[name] = error
         if failures:
             first = failures[next(name for name in rows.names if name in failures)]
             first.add_note(
@@ -156,7 +163,7 @@ class _Together:
                 "the others are stored"
             )
             raise first
-        return [manager.serve(name, None, verbose=verbose) for name in rows.names]
+        return values
 
     def iter_all(self, use_stored: bool = True, verbose: bool | None = None) -> Iterator[Any]:
         """Every row's value in the order of `params_list`, one by one.
