@@ -76,7 +76,8 @@ class Running(Trusting):
         Upstream comes first, by the declared inputs. Workers compute and store; memory holds afterwards what
         it held before. A metric that fails stops nothing but what depends on it; its error is kept in the
         log, `.smm/runs/` in the folder of the results, and it is not tried again by later runs until its code
-        or an input changes. Running again computes only what is missing.
+        or an input changes. Running again computes only what is missing, and with `on_stale="recompute"` what
+        is stale.
 
         Ctrl-C, or SIGTERM, lets running rows end and be stored; a second one stops at once.
 
@@ -97,11 +98,16 @@ class Running(Trusting):
             RunRefusedError, TravelError: the workers could not work; nothing was computed.
             WorkersLostError: they died, and no others took their place.
             RunInterrupted: (a KeyboardInterrupt) it was interrupted; carries the report.
+            StaleMetricError: a stored value is stale, and `on_stale` is `error`; nothing was computed.
+
+        Warns:
+            SmmWarning: a stored value is stale, once for each metric; looks at 100 rows of each.
         """
         chosen = self._chosen(names)
         if not force:
             self._save_unsaved(chosen, False)  # what cannot be stored now is one of the rows to compute
         planned, stored = self._planned(chosen, force=force, retry_failed=retry_failed)
+        self._tell_of_stale(planned.stored)
         show = self.verbose if progress is None else progress
         engine = self._engine(executor, workers, needed=bool(planned.compute))
         log = self._new_log() if planned.compute or planned.skipped else None

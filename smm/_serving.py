@@ -231,6 +231,7 @@ class Serving(Keeping):
     ) -> tuple[Any, Record]:
         """Call the metric's function and keep its canonical value in memory, unsaved."""
         self._say(verbose, f"Compute {name}")
+        code = self._staleness.code(name)  # before: nothing may go wrong between a value and its keeping
         started = time.perf_counter()
         data: Any = _ABSENT
         try:
@@ -250,7 +251,7 @@ class Serving(Keeping):
             base_name=base_name,
             params=params,
             duration_seconds=duration,
-            code=self._staleness.code(name),
+            code=code,
             inputs=tuple(flight.reads.values()),
         )
         self._set_unsaved(name, True)  # first: who sees the value in memory must see that it is not stored

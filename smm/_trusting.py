@@ -16,6 +16,9 @@ from smm.graph import Edge, Graph, Node, upstream_first
 from smm.metric import Accepted, OnStale, Read, Reason, Record, StaleOn
 from smm.run import Failed
 
+_MOST_LOOKED_AT = 100
+"""Stored rows of a metric that are looked at before a run, whether they are stale."""
+
 _STATES = ("fresh", "stale", "missing", "failed")
 
 
@@ -87,6 +90,24 @@ class Trusting(Serving):
         if self._staleness.trust_of(name).on_stale != "recompute" or name not in self.functions_dict:
             return None
         return next((reason for reason in self._staleness.reasons(name) if reason.is_stale), None)
+
+    def _tell_of_stale(self, stored: Iterable[str]) -> None:
+        """Do what `on_stale` says about stored values that a run leaves as they are: warn, or refuse.
+
+        Looks at no more than 100 rows of each metric: what changes a code changes it for all of them.
+
+        Raises:
+            StaleMetricError: one is stale, and the policy is `error`.
+        """
+        base_name = base_names(self)
+        rows: dict[str, list[str]] = {}
+        for name in stored:
+            rows.setdefault(base_name.get(name, name), []).append(name)
+        for names in rows.values():
+            for name in names[:: max(1, len(names) // _MOST_LOOKED_AT)][:_MOST_LOOKED_AT]:
+                record = self._shelf.record(name)
+                if record is not None:
+                    self._staleness.serves(name, record, may_compute=False)
 
     # --- accept -----------------------------------------------------------------------------------------
 

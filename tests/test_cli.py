@@ -250,6 +250,7 @@ def test_a_damaged_file_is_computed_again_with_one_line_of_warning(here: Project
 # --- known failures, plans, workers ----------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("default::smm.errors.SmmWarning")
 def test_what_failed_is_skipped_until_asked_for_or_changed(here: Project) -> None:
     assert smm("run", "failing.yaml").exit_code == 1
     again = smm("run", "failing.yaml")
@@ -261,7 +262,9 @@ def test_what_failed_is_skipped_until_asked_for_or_changed(here: Project) -> Non
     assert (found["failed"], found["skipped"]) == (2, 0)
     here.write("cli_code.py", CODE.replace("b == 13", "b == 14"))
     del sys.modules["cli_code"]
-    assert json.loads(smm("run", "failing.yaml", "--json").stdout)["computed"] == 2
+    last = smm("run", "failing.yaml", "--json")
+    assert json.loads(last.stdout)["computed"] == 2
+    assert "warning: metric 'scaled_3_2' is stale: the code of cli_code.scaled changed" in last.stderr
 
 
 def test_fail_fast_begins_nothing_more(here: Project) -> None:

@@ -284,6 +284,23 @@ def test_an_upgraded_helper_module(example: Path) -> None:
     assert "dates.decimal_year" in smm("why", "metrics.yaml", "weekly", cwd=example).stdout
 
 
+def test_a_run_tells_of_what_it_leaves_stale(tmp_path: Path) -> None:
+    made = World(tmp_path, {"a": (), "b": ("a",), "c": ()}, {"b"})
+    made.manager().run()
+    made.versions["a"] = 1
+    with pytest.warns(SmmWarning) as told:
+        assert made.manager().run().of("computed") == ()
+    assert sorted(str(each.message).partition(":")[0] for each in told) == [
+        "metric 'a' is stale",
+        "metric 'b' is stale",
+    ]
+    with pytest.raises(StaleMetricError):
+        made.manager(on_stale="error").run()
+    assert made.manager(on_stale="serve").run().of("computed") == ()
+    assert len(made.manager(on_stale="recompute").run().of("computed")) == 2
+    assert made.manager(on_stale="error").run().of("computed") == ()
+
+
 def test_a_read_in_a_thread_counts_where_the_context_was_copied(tmp_path: Path) -> None:
     cm = ParameterizedDatedCacheManager(NpzStorageInterface(tmp_path), verbose=False)
     cm.collect("up", params_list=[1, 2])(lambda a: a)
