@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,56 @@ def test_policies(tmp_path: Path) -> None:
     assert made.manager(on_stale="serve").get("b") == 2
     assert made.manager(stale_on=("age",)).get("b") == 2
     assert made.manager(on_stale="recompute").get("b") == 3
+
+
+def test_what_another_python_noted_is_unknown_and_not_changed(tmp_path: Path) -> None:
+    made = World(tmp_path, {"a": ()}, set())
+    made.manager().run()
+    made.versions["a"] = 1
+    assert [reason.kind for reason in made.manager().why("a")] == ["code"]
+    side_car = tmp_path / "a_date.json"
+    noted = json.loads(side_car.read_text())
+    noted["code"]["python"] = "3.0"
+    side_car.write_text(json.dumps(noted))
+    (reason,) = made.manager().why("a")
+    assert (reason.kind, reason.is_stale) == ("unknown", False)
+    assert "noted by Python 3.0" in reason.detail
+
+
+def test_a_record_that_notes_no_code_is_unknown(tmp_path: Path) -> None:
+    made = World(tmp_path, {"a": ()}, set())
+    made.manager().run()
+    side_car = tmp_path / "a_date.json"
+    noted = json.loads(side_car.read_text())
+    del noted["code"], noted["inputs"]
+    side_car.write_text(json.dumps(noted))
+    assert [reason.kind for reason in made.manager(on_stale="error").why("a")] == ["unknown"]
+    assert made.manager(on_stale="error").get("a") == 1
+    assert made.manager().accept("a") == ["a"]
+    assert made.manager().why("a") == ()
+
+
+def test_age_and_policies_of_one_metric(tmp_path: Path) -> None:
+    def manager() -> ParameterizedDatedCacheManager:
+        cm = ParameterizedDatedCacheManager(NpzStorageInterface(tmp_path), verbose=False, max_age="7d")
+        cm.collect("a", params_list=[1])(lambda a: a)
+        cm.collect("kept", params_list=[1], stale_on=())(lambda a: a)
+        cm.collect("young", params_list=[1], max_age="400d", on_stale="error")(lambda a: a)
+        return cm
+
+    manager().run()
+    for name in ("a_1", "kept_1", "young_1"):
+        side_car = tmp_path / f"{name}_date.json"
+        noted = json.loads(side_car.read_text())
+        noted["date"] = (datetime.now(UTC) - timedelta(days=30)).isoformat()
+        side_car.write_text(json.dumps(noted))
+    cm = manager()
+    (reason,) = cm.why("a_1")
+    assert (reason.kind, reason.detail) == ("age", "it is 30 d old, and may be 7 d")
+    assert cm.why("kept_1") == cm.why("young_1") == ()
+    with pytest.warns(SmmWarning, match="it is 30 d old"):
+        assert cm.a(1) == 1
+    assert (cm.kept(1), cm.young(1)) == (1, 1)
 
 
 # --- the CO2 example, edited ----------------------------------------------------------------------------
