@@ -60,6 +60,8 @@ def _kind(schema: Schema) -> str:
         choices = [choice for choice in schema["anyOf"] if choice.get("pattern") != r"\$\{"]
         return " or ".join(dict.fromkeys(_kind(choice) for choice in choices))
     kind: str = schema["type"]
+    if "enum" in schema.get("items", {}):
+        return f"list of {_kind(schema['items'])}"
     return _WORDS.get(kind, kind)
 
 

@@ -13,6 +13,7 @@ import click
 
 FAILED = 1
 WRONG = 2
+STALE = 3
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 """What a shell reports for a program that writes to a closed pipe, as `head` leaves one."""

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Hashable
 from contextvars import ContextVar
 from types import FrameType, TracebackType
-from typing import Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 from smm.errors import CircularMetricError
 
@@ -65,6 +65,8 @@ class Flight:
         """The last `failure` among the flights this one waited for in turn; None for none."""
         self.failure: BaseException | None = None
         """Set inside the block: what those who wait for this flight should hear of."""
+        self.reads: dict[Hashable, Any] = {}
+        """What its function has read, by whatever tells two of them apart; for whoever notes it."""
         self.lock: Lock | None = None
         """The folder lock it holds; released at the end of the flight at the latest."""
         self._tell = tell

@@ -12,7 +12,7 @@ from smm import sweep
 from smm._keys import Refusal, Refused, nearest, read_list, read_mapping, refused, shown
 from smm._strict import key, schema, structure
 from smm._text import TIME, TIME_PATTERN, parse_seconds
-from smm.metric import Argument, Input, Literal
+from smm.metric import ON_STALE, STALE_ON, Argument, Input, Literal, OnStale, StaleOn
 
 
 def _read_inputs(value: Any) -> dict[str, Input]:
@@ -49,13 +49,28 @@ def _read_param(value: Any) -> Argument | Literal:
     return Literal(value=value)
 
 
-def _read_timeout(value: Any) -> float:
+def _read_time(value: Any) -> float:
     if type(value) is not str:
         raise refused(f"found {shown(value)}, wanted {TIME}")
     try:
         return parse_seconds(value)
     except ValueError as error:
         raise refused(str(error)) from None
+
+
+def _read_policy(value: Any) -> str:
+    return _read_word(value, ON_STALE)
+
+
+def _read_causes(value: Any) -> tuple[str, ...]:
+    return read_list(value, lambda each: _read_word(each, STALE_ON), "a list, such as [code, inputs]")
+
+
+def _read_word(value: Any, words: Sequence[str]) -> str:
+    if type(value) is str and value in words:
+        return value
+    hint = nearest(value, words) if type(value) is str else ""
+    raise refused(f"found {shown(value)}, wanted {', '.join(words[:-1])} or {words[-1]}{hint}")
 
 
 _PARAM = {"$ref": "#/definitions/param"}
@@ -102,10 +117,30 @@ _INPUTS = key(
 _IGNORE = key("Arguments that are no part of a result's identity.")
 _TIMEOUT = key(
     "A row that computes longer is stopped, and failed: 10min, 2h; needs workers that are processes.",
-    read=_read_timeout,
+    read=_read_time,
     schema={"type": "string", "pattern": TIME_PATTERN},
 )
 _RETRIES = key("How many more times a row that failed is tried in the same run.")
+
+
+def policy(about: str) -> dict[str, Any]:
+    """The key `on_stale`, of a metric or of the whole file."""
+    return key(about, read=_read_policy, schema={"enum": list(ON_STALE)})
+
+
+def age(about: str) -> dict[str, Any]:
+    """The key `max_age`."""
+    return key(about, read=_read_time, schema={"type": "string", "pattern": TIME_PATTERN})
+
+
+def causes(about: str) -> dict[str, Any]:
+    """The key `stale_on`."""
+    return key(about, read=_read_causes, schema={"type": "array", "items": {"enum": list(STALE_ON)}})
+
+
+_ON_STALE = policy("What becomes of a stale value of this metric; as the whole file says if not given.")
+_MAX_AGE = age("How old a stored value of this metric may be; as the whole file says if not given.")
+_STALE_ON = causes("What makes a value of this metric stale; as the whole file says if not given.")
 _NAMES = _dotted_path("Dotted path of a function of base name and params that makes the metric names.")
 
 
@@ -125,6 +160,10 @@ class MetricConfig:
     timeout: float | None = attrs.field(default=None, metadata=_TIMEOUT)
     """Seconds."""
     retries: int = attrs.field(default=0, metadata=_RETRIES)
+    on_stale: OnStale | None = attrs.field(default=None, metadata=_ON_STALE)
+    max_age: float | None = attrs.field(default=None, metadata=_MAX_AGE)
+    """Seconds."""
+    stale_on: tuple[StaleOn, ...] | None = attrs.field(default=None, metadata=_STALE_ON)
 
 
 def read_metrics(value: Any) -> dict[str, MetricConfig]:

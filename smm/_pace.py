@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import attrs
 
 from smm.errors import MetricNotStoredError
-from smm.run import Plan, Reason, Runnable
+from smm.metric import Reason
+from smm.run import Plan, Runnable
 
 _SAMPLE = 16
 """Records that are read for each metric."""
@@ -85,7 +86,7 @@ class MetricForecast:
 
     base_name: str
     reasons: Mapping[Reason, int]
-    """Rows to compute by why; readers are left out of the reasons."""
+    """Rows to compute by why; what they are about is left out."""
     stored: int
     """Rows asked for that are there."""
     skipped: int
@@ -121,7 +122,7 @@ def forecast(
     counted: dict[str, dict[Reason, int]] = {}
     for name in plan.compute:
         reasons = counted.setdefault(base_of.get(name, name), {})
-        why = attrs.evolve(plan.reasons[name], reader=None)
+        why = attrs.evolve(plan.reasons[name], about=None, detail="")
         reasons[why] = reasons.get(why, 0) + 1
     stored = _tally(base_of.get(name, name) for name in plan.stored)
     skipped = _tally(base_of.get(name, name) for name in plan.skipped)

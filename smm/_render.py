@@ -24,7 +24,6 @@ from smm._text import seconds, size
 from smm._values import summary
 from smm.collect import Row
 from smm.errors import CorruptMetricError, FailedBeforeError, MetricNotStoredError
-from smm.maintain import MetricStatus, Status
 from smm.manager import DatedCacheManager
 from smm.metric import Record
 from smm.protocols import FolderStorage
@@ -32,6 +31,12 @@ from smm.run import Outcome, RunReport
 
 _MOST_FAILURES = 20
 """Failures of a run that are shown one by one."""
+
+_MOST_READS = 4
+"""Upstream metrics of a record that are shown one by one."""
+
+_DIGITS = 8
+"""Of the digest of a metric's code, enough to tell two of them apart."""
 
 _WIDE = 200
 """Columns where there is no terminal, so that nothing is cut in a file."""
@@ -53,7 +58,8 @@ def as_text(*parts: RenderableType) -> str:
     return "\n".join(line if terminal else line.rstrip() for line in lines)
 
 
-def _table(*columns: str, numbers: Iterable[str] = ()) -> Table:
+def new_table(*columns: str, numbers: Iterable[str] = ()) -> Table:
+    """A table without lines, with these columns; those of numbers are aligned to the right."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         right = column in numbers
@@ -61,68 +67,14 @@ def _table(*columns: str, numbers: Iterable[str] = ()) -> Table:
     return table
 
 
-def _count(number: int, style: str = "") -> Text:
+def count_cell(number: int, style: str = "") -> Text:
+    """A number of rows; a dash for none."""
     return Text(f"{number:,}", style=style) if number else Text("-", style="dim")
 
 
 def date(when: datetime | None) -> str:
     """A date for a person, in local time: `2026-01-31 14:05`."""
     return "" if when is None else when.astimezone().strftime("%Y-%m-%d %H:%M")
-
-
-# --- status ----------------------------------------------------------------------------------------------
-
-
-def status_table(status: Status) -> Table:
-    """One line a metric, and the sums."""
-    table = _table(
-        "metric", "rows", "stored", "missing", "last", "size", numbers=("rows", "stored", "missing", "size")
-    )
-    for metric in status.metrics:
-        table.add_row(Text(metric.base_name), *_status_cells(metric))
-    if len(status.metrics) > 1:
-        sizes = [metric.size for metric in status.metrics if metric.size is not None]
-        total = MetricStatus(
-            base_name="in all",
-            declared=sum(metric.declared for metric in status.metrics),
-            stored=sum(metric.stored for metric in status.metrics),
-            last=max((metric.last for metric in status.metrics if metric.last), default=None),
-            size=sum(sizes) if sizes else None,
-        )
-        table.add_section()
-        table.add_row(Text(total.base_name, style="bold"), *_status_cells(total))
-    return table
-
-
-def _status_cells(metric: MetricStatus) -> list[RenderableType]:
-    if metric.waiting:
-        return [_count(0), _count(0), _count(0), Text("waits for @CM.collect", style="yellow"), ""]
-    return [
-        _count(metric.declared),
-        _count(metric.stored, "green"),
-        _count(metric.missing, "yellow"),
-        date(metric.last),
-        size(metric.size) if metric.size is not None and metric.stored else "",
-    ]
-
-
-def status_json(status: Status) -> dict[str, Any]:
-    """What `smm status --json` prints."""
-    return {
-        "metrics": [
-            {
-                "name": metric.base_name,
-                "declared": metric.declared,
-                "stored": metric.stored,
-                "missing": metric.missing,
-                "last": None if metric.last is None else metric.last.isoformat(),
-                "bytes": metric.size,
-                "waiting": metric.waiting,
-            }
-            for metric in status.metrics
-        ],
-        "undeclared": status.undeclared,
-    }
 
 
 # --- runs ------------------------------------------------------------------------------------------------
@@ -141,7 +93,7 @@ def run_tables(report: RunReport, base_names: Mapping[str, str]) -> list[Rendera
     by_base = {base_name: outcomes for base_name, outcomes in by_base.items() if outcomes}
     skipped = ["skipped"] if report.of("skipped") else []
     numbers = ("computed", "already stored", "failed", *skipped, "time")
-    table = _table("metric", *numbers, numbers=numbers)
+    table = new_table("metric", *numbers, numbers=numbers)
     for base_name, outcomes in by_base.items():
         busy = sum(outcome.seconds for outcome in outcomes)
         table.add_row(Text(base_name), *_run_cells(outcomes, busy, bool(skipped)))
@@ -169,16 +121,16 @@ def _run_cells(outcomes: Sequence[Outcome], duration: float, skipped: bool) -> l
     for outcome in outcomes:
         counts[outcome.status] += 1
     return [
-        _count(counts["computed"], "green"),
-        _count(counts["stored"]),
-        _count(counts["failed"], "bold red"),
-        *([_count(counts["skipped"], "yellow")] if skipped else []),
+        count_cell(counts["computed"], "green"),
+        count_cell(counts["stored"]),
+        count_cell(counts["failed"], "bold red"),
+        *([count_cell(counts["skipped"], "yellow")] if skipped else []),
         seconds(duration) if duration >= 0.001 else Text("-", style="dim"),
     ]
 
 
 def _failures(failed: Sequence[Outcome]) -> Iterator[RenderableType]:
-    table = _table("failed", "because", "where")
+    table = new_table("failed", "because", "where")
     own = [outcome for outcome in failed if outcome.upstream is None]
     blocked = [outcome for outcome in failed if outcome.upstream is not None]
     for outcome in [*own, *blocked][:_MOST_FAILURES]:
@@ -243,7 +195,14 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
 
 # --- plans -----------------------------------------------------------------------------------------------
 
-_WHY = {"missing": "missing", "forced": "stored, and to be replaced", "needed": "missing, and read by others"}
+_WHY = {
+    "missing": "missing",
+    "forced": "stored, and to be replaced",
+    "needed": "missing, and read by others",
+    "code": "stale: code",
+    "input": "stale: input",
+    "age": "stale: age",
+}
 
 
 def plan_tables(forecast: Forecast) -> list[RenderableType]:
@@ -251,15 +210,15 @@ def plan_tables(forecast: Forecast) -> list[RenderableType]:
     if not forecast.plan.compute and not forecast.plan.skipped:
         return [f"nothing to compute: {len(forecast.plan.stored):,} stored"]
     columns = ("metric", "to compute", "already stored", "each", "in all", "size", "why")
-    table = _table(*columns, numbers=columns[1:6])
+    table = new_table(*columns, numbers=columns[1:6])
     for metric in forecast.metrics:
         each, size_each = metric.pace.seconds, metric.pace.size
         if not metric.rows:
             each = size_each = None
         table.add_row(
             Text(metric.base_name),
-            _count(metric.rows, "green"),
-            _count(metric.stored),
+            count_cell(metric.rows, "green"),
+            count_cell(metric.stored),
             "" if each is None else seconds(each),
             "" if each is None else seconds(each * metric.rows),
             "" if size_each is None else size(size_each * metric.rows),
@@ -330,12 +289,48 @@ def record_table(manager: DatedCacheManager, record: Record) -> Table:
         "call": _call(manager, record),
         "computed": f"{date(record.date)}{took}",
         "with": ", ".join(f"{name} {version}" for name, version in versions.items() if version),
+        "code": _code(record),
+        "read": _reads(record),
+        "accepted": _accepted(record),
+        "stale": _stale(manager, record),
         "stored in": f"{_place(manager)}{length}",
     }
     for label, fact in facts.items():
         if fact:
             table.add_row(label, Text(fact))
     return table
+
+
+def _code(record: Record) -> str:
+    if record.code is None:
+        return ""
+    parts = len(record.code.parts)
+    return f"{record.code.digest[:_DIGITS]}, {parts:,} definition{'' if parts == 1 else 's'}"
+
+
+def _reads(record: Record) -> str:
+    """What was read to compute it, by name and date."""
+    reads = record.inputs or ()
+    shown = [
+        f"{read.name}{f' in {read.store}' if read.store else ''} of {date(read.date)}"
+        for read in reads[:_MOST_READS]
+    ]
+    more = len(reads) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more else "")
+
+
+def _stale(manager: DatedCacheManager, record: Record) -> str:
+    """The first reason why it is stale; empty if it is not."""
+    reasons = manager._staleness.reasons(record.name, record)
+    return next((str(reason) for reason in reasons if reason.is_stale), "")
+
+
+def _accepted(record: Record) -> str:
+    if record.accepted is None:
+        return ""
+    digest = record.accepted.digest
+    by = "code that was not noted" if digest is None else f"code {digest[:_DIGITS]}"
+    return f"{date(record.accepted.date)}, computed by {by}"
 
 
 def _place(manager: DatedCacheManager) -> str:
@@ -355,7 +350,7 @@ def _call(manager: DatedCacheManager, record: Record) -> str:
 
 def values_table(manager: DatedCacheManager, names: Iterable[str]) -> Table:
     """One line a metric: its value in short, when it was computed, or that it is not stored."""
-    table = _table("metric", "value", "computed")
+    table = new_table("metric", "value", "computed")
     for name in names:
         try:
             value, when = summary(manager.load(name)), date(manager.date(name))

@@ -196,14 +196,16 @@ def _runs(folder: Path) -> Path:
 
 
 def failures(
-    folder: Path, names: Collection[str], declared_of: Callable[[str], Mapping[str, Any]]
+    folder: Path,
+    names: Collection[str],
+    declared_of: Callable[[str], Mapping[str, Any]] | None = None,
 ) -> dict[str, Failed]:
     """Of these metrics, those whose last logged try failed for a reason that still holds.
 
     Args:
         folder: of the results.
         names: metrics that are missing.
-        declared_of: what is declared of a metric now, as for `RunLog`.
+        declared_of: what is declared of a metric now, as for `RunLog`; None to take that as unchanged.
     """
     wanted = set(names)
     found: dict[str, Failed] = {}
@@ -223,7 +225,7 @@ def failures(
             wanted.discard(name)
             if outcome == "failed" and (failed := _still_failed(text, log, changed)) is not None:
                 declared, noted = failed
-                if declared == declared_of(name):
+                if declared_of is None or declared == declared_of(name):
                     found[name] = noted
     return found
 

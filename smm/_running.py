@@ -18,13 +18,14 @@ from smm import _flights, _pace
 from smm._engines import Engine, Foreign, Idle, Inline, Threads, processors
 from smm._executors import check_executor, check_workers
 from smm._interrupt import asked_politely
+from smm._keeping import hushed
 from smm._processes import Processes
 from smm._progress import Silent, Watch, watching
 from smm._recipe import Recipe, packed
 from smm._runlog import RunLog, Source, failures
 from smm._schedule import Schedule
 from smm._select import base_names, groups, select, stored_names
-from smm._serving import Serving, hushed
+from smm._trusting import Trusting
 from smm._worker import Job, Task, shared
 from smm.collect import Row, Rows, first_declared, unwrapped
 from smm.errors import RunInterrupted, RunRefusedError, WorkersLostError
@@ -45,19 +46,13 @@ class _How:
     log: RunLog | None = None
 
 
-class Running(Serving):
+class Running(Trusting):
     """A manager that brings many of its metrics to the storage, with many workers."""
 
     executor: str | Executor
     workers: int | None
     _recipe: Recipe | None
     """How it was made, if a configuration did that."""
-    _rows: dict[str, Rows]
-
-    @property
-    def waiting(self) -> tuple[str, ...]:
-        """Base names declared without a function."""
-        raise NotImplementedError
 
     def rows_of(self, base_name: str) -> Rows:
         """The rows collected under a base name."""
@@ -81,7 +76,8 @@ class Running(Serving):
         Upstream comes first, by the declared inputs. Workers compute and store; memory holds afterwards what
         it held before. A metric that fails stops nothing but what depends on it; its error is kept in the
         log, `.smm/runs/` in the folder of the results, and it is not tried again by later runs until its code
-        or an input changes. Running again computes only what is missing.
+        or an input changes. Running again computes only what is missing, and with `on_stale="recompute"` what
+        is stale.
 
         Ctrl-C, or SIGTERM, lets running rows end and be stored; a second one stops at once.
 
@@ -102,11 +98,16 @@ class Running(Serving):
             RunRefusedError, TravelError: the workers could not work; nothing was computed.
             WorkersLostError: they died, and no others took their place.
             RunInterrupted: (a KeyboardInterrupt) it was interrupted; carries the report.
+            StaleMetricError: a stored value is stale, and `on_stale` is `error`; nothing was computed.
+
+        Warns:
+            SmmWarning: a stored value is stale, once for each metric; looks at 100 rows of each.
         """
         chosen = self._chosen(names)
         if not force:
             self._save_unsaved(chosen, False)  # what cannot be stored now is one of the rows to compute
         planned, stored = self._planned(chosen, force=force, retry_failed=retry_failed)
+        self._tell_of_stale(planned.stored)
         show = self.verbose if progress is None else progress
         engine = self._engine(executor, workers, needed=bool(planned.compute))
         log = self._new_log() if planned.compute or planned.skipped else None
@@ -148,8 +149,9 @@ class Running(Serving):
         """
         if use_stored and name not in self._unsaved:
             if self._shelf.exists(name):
-                return False
-            if name in self.cache and not self.storage_interface.exists(name):
+                if self._stale_for_a_run(name) is None:
+                    return False
+            elif name in self.cache and not self.storage_interface.exists(name):
                 self._set_unsaved(name, True)  # its file was taken away: what memory has is stored again
         return self._settle(name, None, use_stored, verbose)[1]
 
@@ -165,7 +167,13 @@ class Running(Serving):
         if not missing:
             return failed
         stored = stored_names(self, missing)
-        planned = plan(self, missing, force=not use_stored, stored=stored | set(self.cache))
+        planned = plan(
+            self,
+            missing,
+            force=not use_stored,
+            stored=stored | set(self.cache),
+            stale=self._stale_for_a_run,
+        )
         if not planned.compute:
             return failed
         nested = _flights.current() is not None
@@ -214,7 +222,9 @@ class Running(Serving):
     ) -> tuple[Plan, Collection[str]]:
         stored = stored_names(self) - self._unsaved
         failed = None if retry_failed else self._failed_before
-        return plan(self, chosen, force=force, stored=stored, failed=failed), stored
+        return plan(
+            self, chosen, force=force, stored=stored, failed=failed, stale=self._stale_for_a_run
+        ), stored
 
     def _failed_before(self, names: Collection[str]) -> Mapping[str, Failed]:
         folder = self._shelf.folder

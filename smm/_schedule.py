@@ -361,7 +361,9 @@ class Schedule:
             record = self._manager.record(task.name) if self._manager.exists(task.name) else None
         except MetricNotStoredError:
             record = None
-        if record is None or (not task.use_stored and record.date < self._since):
+        # What was there when the run was planned, forced or stale, is not what the worker was to store.
+        again = not task.use_stored or self._plan.reasons[task.name].kind not in ("missing", "needed")
+        if record is None or (again and record.date < self._since):
             return []
         status: Status = "computed" if record.date >= self._since else "stored"
         return [Outcome(name=task.name, status=status, seconds=record.duration_seconds or 0.0)]

@@ -24,7 +24,7 @@ from smm import __version__
 from smm._flights import current
 from smm._locks import folder_lock
 from smm.errors import MetricNotStoredError, StorageAbilityError
-from smm.metric import Record
+from smm.metric import Code, Read, Record
 from smm.protocols import (
     SIDECAR,
     CanonicalStorage,
@@ -199,6 +199,17 @@ class Shelf:
             self.storage.save(name + SIDECAR, text)
         return data if self._canonical is not None else self._own(self.storage.load(name))
 
+    def write_record(self, record: Record) -> None:
+        """Put another record in the place of a stored metric's; the data stays.
+
+        Raises:
+            OSError: could not be written.
+        """
+        if self._records is not None:
+            self._records.write_record(record.name, record.to_json())
+        else:
+            self.storage.save(record.name + SIDECAR, record.to_json())
+
     def delete(self, name: str) -> None:
         """Remove data and side-car.
 
@@ -237,6 +248,8 @@ def new_record(
     base_name: str | None = None,
     params: dict[str, Any] | None = None,
     duration_seconds: float | None = None,
+    code: Code | None = None,
+    inputs: tuple[Read, ...] | None = None,
 ) -> Record:
     """The record of a computation that ended now; the data's stamp is added when it is written."""
     return Record(
@@ -245,6 +258,8 @@ def new_record(
         params=params,
         date=datetime.now(UTC),
         duration_seconds=duration_seconds,
+        code=code,
+        inputs=inputs,
         smm_version=__version__,
         python_version=platform.python_version(),
         numpy_version=np.__version__,

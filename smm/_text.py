@@ -11,7 +11,7 @@ from typing import Any
 
 
 def seconds(duration: float) -> str:
-    """A duration, in seconds, to three digits: `412 µs`, `3.05 s`, `2 min 05 s`, `7 h 02 min`."""
+    """A duration, in seconds, to three digits: `412 µs`, `3.05 s`, `2 min 05 s`, `7 h 02 min`, `9 d 04 h`."""
     if duration < 1e-3:
         return f"{duration * 1e6:.0f} µs"
     if duration < 0.9995:
@@ -21,7 +21,10 @@ def seconds(duration: float) -> str:
     minutes, rest = divmod(round(duration), 60)
     if minutes < 60:
         return f"{minutes} min {rest:02} s"
-    return f"{minutes // 60} h {minutes % 60:02} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    days, hours = divmod(round(minutes / 60), 24)
+    return f"{days} d {hours:02} h" if hours else f"{days} d"
 
 
 def size(count: float) -> str:
@@ -86,20 +89,20 @@ def parse_size(text: Any) -> int:
     return size
 
 
-def parse_timeout(timeout: str | timedelta | None) -> float | None:
-    """Seconds from what a `timeout` argument may be.
+def parse_time(argument: str, given: str | timedelta | None) -> float | None:
+    """Seconds from what an argument for a time, such as `timeout`, may be.
 
     Raises:
-        ValueError: it is neither a time with its unit nor a timedelta, or not positive.
+        ValueError: it is neither a time with its unit nor a timedelta, or not positive; names the argument.
     """
-    if timeout is None:
+    if given is None:
         return None
     try:
-        if isinstance(timeout, timedelta):
-            return _checked_seconds(timeout / timedelta(seconds=1), timeout)
-        return parse_seconds(timeout)
+        if isinstance(given, timedelta):
+            return _checked_seconds(given / timedelta(seconds=1), given)
+        return parse_seconds(given)
     except ValueError as error:
-        raise ValueError(f"timeout: {error}, or a datetime.timedelta") from None
+        raise ValueError(f"{argument}: {error}, or a datetime.timedelta") from None
 
 
 def parse_limit(limit: int | str | None) -> int | None:

@@ -16,6 +16,7 @@ from smm import sweep
 from smm._blame import shown
 from smm._code import Problems, metric_paths, named_objects, rows_keys
 from smm._keys import Keys
+from smm._policies import written_age
 from smm._recipe import Recipe
 from smm.collect import Rows
 from smm.config import (
@@ -32,7 +33,7 @@ from smm.errors import CircularMetricError, DeclarationError, SmmError
 from smm.graph import upstream_first
 from smm.identity import Binder
 from smm.manager import DatedCacheManager, ParameterizedDatedCacheManager
-from smm.metric import Function, Metric
+from smm.metric import Function, Metric, Trust
 from smm.storage import (
     JsonStorageInterface,
     MemoryStorageInterface,
@@ -138,6 +139,9 @@ def _empty_manager(config: Config, storage: StorageInterface) -> DatedCacheManag
         "executor": config.run.executor,
         "workers": config.run.workers,
         "memory_limit": config.memory_limit,
+        "on_stale": config.on_stale,
+        "max_age": written_age(config.max_age),
+        "stale_on": config.stale_on,
     }
     if dynamic or not all(_is_one_value(metric) for metric in config.metrics.values()):
         return ParameterizedDatedCacheManager(storage, dynamic_metric_creation=dynamic, **settings)
@@ -176,6 +180,7 @@ class _Declaring:
             name_generation_function=self._objects.get(("metrics", name, "name_generation_function")),
             ignore=given.ignore,
             inputs=given.inputs,
+            trust=Trust(on_stale=given.on_stale, max_age_seconds=given.max_age, stale_on=given.stale_on),
             timeout_seconds=given.timeout,
             retries=given.retries,
         )

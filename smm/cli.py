@@ -1,23 +1,38 @@
 """The command line: text in, text and exit codes out.
 
-0 is fine, 1 a metric failed, 2 wrong usage or configuration, 130 Ctrl-C. Only click is imported here; each
-command imports what it needs, so that `smm --help` answers at once.
+0 is fine, 1 a metric failed, 2 wrong usage or configuration, 3 something is not fresh (`status --check`), 130
+Ctrl-C. Only click is imported here; each command imports what it needs, so that `smm --help` answers at once.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from smm import __version__
-from smm._ending import FAILED, INTERRUPTED, WRONG, Commands, Failure
+from smm._command import (
+    opened,
+    plural,
+    print_json,
+    say,
+    some,
+    stdout_for_json,
+    takes_json,
+    takes_names,
+    takes_settings,
+    takes_some_names,
+    takes_target,
+    tell,
+)
+from smm._ending import FAILED, INTERRUPTED, STALE, WRONG, Commands, Failure
+from smm._rename_command import rename
+from smm._store_commands import COMMANDS as STORE_COMMANDS
+from smm._trust_commands import COMMANDS as TRUST_COMMANDS
 
 if TYPE_CHECKING:
     from smm.config import Config
@@ -37,33 +52,11 @@ def main() -> None:
     """
 
 
-def _target(command: C) -> C:
-    return click.argument("target")(command)
-
-
-def _names(command: C) -> C:
-    return click.argument("names", nargs=-1)(command)
-
-
-def _settings(command: C) -> C:
-    return click.option(
-        "--set",
-        "settings",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Use VALUE in place of what the file says: --set storage.metrics_dir=/tmp/try",
-    )(command)
-
-
-def _as_json(command: C) -> C:
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
-
-
 @main.command()
-@_target
+@takes_target
 @click.option("--no-import", is_flag=True, help="Check the file alone; import none of your code.")
-@_settings
-@_as_json
+@takes_settings
+@takes_json
 def check(target: str, no_import: bool, settings: tuple[str, ...], as_json: bool) -> None:
     """Check a configuration and the code it names; compute nothing.
 
@@ -79,7 +72,7 @@ def check(target: str, no_import: bool, settings: tuple[str, ...], as_json: bool
         else:
             from smm.maintain import groups
 
-            manager = _open(target, settings, quiet=as_json)
+            manager = opened(target, settings, quiet=as_json)
             metrics = {name: len(names) for name, names in groups(manager).items()}
             metrics |= dict.fromkeys(manager.waiting)
     except ConfigError as error:
@@ -87,20 +80,20 @@ def check(target: str, no_import: bool, settings: tuple[str, ...], as_json: bool
             raise
         import attrs
 
-        _print_json({"ok": False, "metrics": [], "problems": [attrs.asdict(one) for one in error.problems]})
+        print_json({"ok": False, "metrics": [], "problems": [attrs.asdict(one) for one in error.problems]})
         raise SystemExit(WRONG) from error
     if as_json:
         listed = [{"name": name, "rows": rows} for name, rows in metrics.items()]
-        _print_json({"ok": True, "metrics": listed, "problems": []})
+        print_json({"ok": True, "metrics": listed, "problems": []})
     else:
         rows = sum(count or 0 for count in metrics.values())
-        click.echo(f"{target} is fine: {_plural(len(metrics), 'metric')}, {_plural(rows, 'row')}")
+        click.echo(f"{target} is fine: {plural(len(metrics), 'metric')}, {plural(rows, 'row')}")
         if not no_import and manager.executor == "threads":
             click.echo(_when_processes_pay(manager.workers))
 
 
 def _when_processes_pay(workers: int | None) -> str:
-    threads = "a thread per processor" if workers is None else _plural(workers, "thread")
+    threads = "a thread per processor" if workers is None else plural(workers, "thread")
     return (
         f"runs on {threads}; --executor processes pays where time goes into Python code, not numpy or waiting"
     )
@@ -137,15 +130,15 @@ def _running(command: C) -> C:
 
 
 @main.command()
-@_target
-@_names
+@takes_target
+@takes_names
 @_running
 @click.option("--fail-fast", is_flag=True, help="Begin nothing more once a metric has failed.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be computed: the same as smm plan.")
 @click.option("--no-progress", is_flag=True, help="Say nothing while it goes.")
 @click.option("-v", "--verbose", is_flag=True, help="Print tracebacks of what fails.")
-@_settings
-@_as_json
+@takes_settings
+@takes_json
 def run(target: str, names: tuple[str, ...], dry_run: bool, settings: tuple[str, ...], **how: Any) -> None:
     """Compute and store what is missing, upstream first.
 
@@ -158,7 +151,7 @@ def run(target: str, names: tuple[str, ...], dry_run: bool, settings: tuple[str,
     """
     as_json = how.pop("as_json")
     executor = _executor(how.pop("executor"), how.pop("address"))
-    manager = _open(target, settings, quiet=as_json)
+    manager = opened(target, settings, quiet=as_json)
     if dry_run:
         _show_plan(manager, names, as_json, executor=executor, **_planning(how))
     else:
@@ -172,7 +165,7 @@ def _run(
     from smm.errors import RunInterrupted
 
     try:
-        with _stdout_for_json(as_json):
+        with stdout_for_json(as_json):
             report: RunReport = manager.run(
                 names or None,
                 executor=how["executor"],
@@ -186,11 +179,11 @@ def _run(
         report = interrupted.report
         click.echo(interrupted, err=True)
     if as_json:
-        _print_json(_render.run_json(report))
+        print_json(_render.run_json(report))
     else:
-        _print(*_render.run_tables(report, _base_names(manager)))
+        tell(*_render.run_tables(report, _base_names(manager)))
         if manager.waiting and not (names and report.outcomes):
-            _say(f"\nnot run, for want of @CM.collect in code: {', '.join(manager.waiting)}")
+            say(f"\nnot run, for want of @CM.collect in code: {', '.join(manager.waiting)}")
     if verbose:
         _print_tracebacks(report)
     if report.interrupted:
@@ -231,11 +224,11 @@ def _planning(how: dict[str, Any]) -> dict[str, Any]:
 
 
 @main.command()
-@_target
-@_names
+@takes_target
+@takes_names
 @_running
-@_settings
-@_as_json
+@takes_settings
+@takes_json
 def plan(target: str, names: tuple[str, ...], settings: tuple[str, ...], as_json: bool, **how: Any) -> None:
     """Show what a run would compute and why, how long it would take, and how much it would store.
 
@@ -245,7 +238,7 @@ def plan(target: str, names: tuple[str, ...], settings: tuple[str, ...], as_json
     seconds, bytes: of one row; null where no row has been stored).
     """
     executor = _executor(how["executor"], how["address"])
-    manager = _open(target, settings, quiet=as_json)
+    manager = opened(target, settings, quiet=as_json)
     _show_plan(manager, names, as_json, executor=executor, **_planning(how))
 
 
@@ -254,9 +247,9 @@ def _show_plan(manager: DatedCacheManager, names: tuple[str, ...], as_json: bool
 
     forecast = manager.plan(names or None, **how)
     if as_json:
-        _print_json(_render.plan_json(forecast))
+        print_json(_render.plan_json(forecast))
     else:
-        _print(*_render.plan_tables(forecast))
+        tell(*_render.plan_tables(forecast))
 
 
 def _print_tracebacks(report: RunReport) -> None:
@@ -266,32 +259,42 @@ def _print_tracebacks(report: RunReport) -> None:
 
 
 @main.command()
-@_target
-@_names
-@_settings
-@_as_json
-def status(target: str, names: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -> None:
-    """Show what is stored and what is missing; compute nothing.
+@takes_target
+@takes_names
+@click.option("--check", is_flag=True, help="End with exit code 3 if anything is stale, missing or failed.")
+@takes_settings
+@takes_json
+def status(
+    target: str, names: tuple[str, ...], check: bool, settings: tuple[str, ...], as_json: bool
+) -> None:
+    """Show what is fresh, stale, missing; compute nothing.
 
-    With --json: metrics (name, declared, stored, missing, last, bytes, waiting), undeclared.
+    Stale is what is stored but would be computed otherwise today: its code has changed, or what it read, or
+    it is older than it may be; smm why says more. Failed is what is missing as an earlier run failed at it.
+
+    With --json: metrics (name, declared, stored, fresh, stale, missing, failed, last, bytes, waiting),
+    undeclared.
     """
-    from smm import _render, maintain
+    from smm import _render_trust, maintain
 
-    manager = _open(target, settings, quiet=as_json)
+    manager = opened(target, settings, quiet=as_json)
     found = maintain.status(manager, maintain.select(manager, names) if names else None)
     if as_json:
-        _print_json(_render.status_json(found))
-        return
-    _print(_render.status_table(found))
-    if found.undeclared and not names:
-        click.echo(f"\n{_plural(found.undeclared, 'stored metric')} that nothing declares any more")
+        print_json(_render_trust.status_json(found))
+    else:
+        tell(_render_trust.status_table(found))
+        if found.undeclared and not names:
+            click.echo(f"\n{plural(found.undeclared, 'stored metric')} that nothing declares any more")
+    if check and (unsettled := _render_trust.unsettled(found)):
+        click.echo(unsettled, err=True)
+        raise SystemExit(STALE)
 
 
 @main.command()
-@_target
-@click.argument("names", nargs=-1, required=True)
-@_settings
-@_as_json
+@takes_target
+@takes_some_names
+@takes_settings
+@takes_json
 def show(target: str, names: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -> None:
     """Print stored values and their records; compute nothing.
 
@@ -301,17 +304,18 @@ def show(target: str, names: tuple[str, ...], settings: tuple[str, ...], as_json
     """
     from smm import _render, maintain
 
-    manager = _open(target, settings, quiet=as_json)
+    manager = opened(target, settings, quiet=as_json)
     chosen = maintain.select(manager, names, among=maintain.stored_names(manager))
+    manager._staleness.looking = True
     if as_json:
         several = len(chosen) > 1
-        _print_json(
+        print_json(
             {"metrics": [_shown(manager, name) for name in chosen if not several or manager.exists(name)]}
         )
     elif len(chosen) == 1:
         _show_one(manager, chosen[0])
     else:
-        _print(_render.values_table(manager, chosen))
+        tell(_render.values_table(manager, chosen))
 
 
 def _shown(manager: DatedCacheManager, name: str) -> dict[str, Any]:
@@ -330,17 +334,17 @@ def _show_one(manager: DatedCacheManager, name: str) -> None:
     from smm._values import value_lines
 
     value = manager.load(name)
-    _print(_render.title(name), _render.record_table(manager, manager.record(name)), "")
+    tell(_render.title(name), _render.record_table(manager, manager.record(name)), "")
     for line in value_lines(value):
-        _say(line)
+        say(line)
 
 
 @main.command()
-@_target
-@_names
+@takes_target
+@takes_names
 @click.option("-y", "--yes", is_flag=True, help="Delete without asking.")
-@_settings
-@_as_json
+@takes_settings
+@takes_json
 def clear(target: str, names: tuple[str, ...], yes: bool, settings: tuple[str, ...], as_json: bool) -> None:
     """Delete stored values and their dates.
 
@@ -348,16 +352,16 @@ def clear(target: str, names: tuple[str, ...], yes: bool, settings: tuple[str, .
     """
     from smm import maintain
 
-    manager = _open(target, settings, quiet=as_json)
+    manager = opened(target, settings, quiet=as_json)
     stored = maintain.stored_names(manager)
     chosen = [name for name in maintain.select(manager, names, among=stored) if name in stored]
     if chosen and not yes:
-        _confirm(f"Delete {_plural(len(chosen), 'stored metric')} ({_some(chosen)})?")
+        _confirm(f"Delete {plural(len(chosen), 'stored metric')} ({some(chosen)})?")
     cleared = list(maintain.clear(manager, chosen))
     if as_json:
-        _print_json({"cleared": cleared})
+        print_json({"cleared": cleared})
     else:
-        click.echo(f"{_plural(len(cleared), 'stored metric')} deleted")
+        click.echo(f"{plural(len(cleared), 'stored metric')} deleted")
 
 
 def _confirm(question: str) -> None:
@@ -377,63 +381,17 @@ def schema() -> None:
     """Print the JSON Schema of configuration files, for editors."""
     from smm.config import json_schema
 
-    _print_json(json_schema())
+    print_json(json_schema())
+
+
+for command in (*TRUST_COMMANDS, *STORE_COMMANDS, rename):
+    main.add_command(command)
 
 
 # --- helpers ---------------------------------------------------------------------------------------------
-
-
-def _open(target: str, settings: Sequence[str], *, quiet: bool) -> DatedCacheManager:
-    from smm._target import open_manager
-
-    with _stdout_for_json(quiet):
-        manager = open_manager(target, settings)
-    manager.verbose = False  # a command says itself what it does
-    return manager
-
-
-@contextlib.contextmanager
-def _stdout_for_json(quiet: bool) -> Iterator[None]:
-    """Keep what the user's code prints out of the JSON, in this process and in those it starts."""
-    if not quiet:
-        yield
-        return
-    sys.stdout.flush()
-    kept = os.dup(1)
-    try:
-        os.dup2(2, 1)
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
 
 
 def _base_names(manager: DatedCacheManager) -> dict[str, str]:
     from smm.maintain import groups
 
     return {name: base_name for base_name, names in groups(manager).items() for name in names}
-
-
-def _print(*parts: Any) -> None:
-    from smm._render import as_text
-
-    _say(as_text(*parts))
-
-
-def _say(text: str) -> None:
-    """Print a text that may hold anything: names and values are the user's."""
-    encoding = sys.stdout.encoding or "utf-8"
-    click.echo(text.encode(encoding, "replace").decode(encoding))
-
-
-def _print_json(data: Any) -> None:
-    click.echo(json.dumps(data, indent=2, allow_nan=False))
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]}, ..., {names[-1]}"

@@ -7,6 +7,7 @@ metric name in the manager's `functions_dict`. `smm.collected` makes `CM.<base_n
 from __future__ import annotations
 
 import copy
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from functools import partial
@@ -92,6 +93,22 @@ class Row:
     def noted_params(self) -> dict[str, Any]:
         """The same in the form that a record keeps."""
         return params_to_json(self.params())
+
+    def check_record(self, name: str, record: Record, where: str) -> None:
+        """Refuse what other params have stored under this row's name.
+
+        Raises:
+            NameClashError: the record is another call's.
+        """
+        if record.params is None:
+            return
+        rows, noted = self.rows, self.noted_params()
+        if record.base_name != rows.base_name or _values(record.params) != _values(noted):
+            raise NameClashError(
+                base_name=rows.base_name,
+                reason=f"{self!r} would take the name {name!r}, under which {where} holds "
+                f"{record.base_name} with params {dict(record.params)}; rename one of the two",
+            )
 
     def reads(self) -> list[str]:
         """Names of the metrics it reads by its declared inputs."""
@@ -214,6 +231,11 @@ class Rows:
         return rows.find(tuple(map(value, source.params)), {})
 
 
+def _values(params: Mapping[str, Any]) -> str:
+    """What identifies a call whatever its arguments are called; as text, since 1 == 1.0 == True."""
+    return json.dumps(list(params.values()))
+
+
 def name_of(function: Function) -> str:
     """The base name a function brings.
 
@@ -296,6 +318,9 @@ def completed(expected: Metric, brought: Metric) -> Metric:
             ("ignore", bool(brought.ignore)),
             ("timeout", brought.timeout_seconds is not None),
             ("retries", brought.retries != 0),
+            ("on_stale", brought.trust.on_stale is not None),
+            ("max_age", brought.trust.max_age_seconds is not None),
+            ("stale_on", brought.trust.stale_on is not None),
         )
         if given
     ]

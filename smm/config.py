@@ -15,7 +15,7 @@ import attrs
 from smm import _yaml
 from smm._executors import EXECUTORS, WANTED, is_executor_text
 from smm._keys import Keys, Refusal, Refused, dotted, nearest, read_list, refused, shown
-from smm._metrics import METRICS_SCHEMA, definitions, read_metrics
+from smm._metrics import METRICS_SCHEMA, age, causes, definitions, policy, read_metrics
 from smm._metrics import MetricConfig as MetricConfig
 from smm._overrides import FILE as OVERRIDES
 from smm._overrides import merged
@@ -30,6 +30,7 @@ from smm._strict import key, schema, structure
 from smm._text import SIZE, SIZE_PATTERN, parse_size
 from smm._variables import filled
 from smm.errors import ConfigError, Problem
+from smm.metric import STALE_ON, OnStale, StaleOn
 
 VERSION = 1
 """Of the format: what `smm:` says."""
@@ -104,6 +105,9 @@ _STORAGE = key(
 )
 _VERBOSE = key("Print a line for everything that is done.")
 _DYNAMIC = key("Compute calls whose params no row declares, too.")
+_ON_STALE = policy("What becomes of a stored value that is stale.")
+_MAX_AGE = age("How old a stored value may be: 7d, 12h; any age if not given.")
+_STALE_ON = causes("What makes a stored value stale; all three if not given, nothing if empty.")
 _RUN = key(
     "Who computes when many metrics are run; threads if not given.", schema={"$ref": "#/definitions/run"}
 )
@@ -137,6 +141,10 @@ class Config:
     """Its `metrics_dir` is absolute."""
     verbose: bool = attrs.field(default=True, metadata=_VERBOSE)
     dynamic_metric_creation: bool = attrs.field(default=False, metadata=_DYNAMIC)
+    on_stale: OnStale = attrs.field(default="warn", metadata=_ON_STALE)
+    max_age: float | None = attrs.field(default=None, metadata=_MAX_AGE)
+    """Seconds."""
+    stale_on: tuple[StaleOn, ...] = attrs.field(default=STALE_ON, metadata=_STALE_ON)
     run: RunConfig = attrs.field(factory=RunConfig, metadata=_RUN)
     memory_limit: int | None = attrs.field(default=None, metadata=_MEMORY_LIMIT)
     """Bytes."""

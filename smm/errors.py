@@ -146,6 +146,20 @@ class MetricNotStoredError(SmmError, KeyError, FileNotFoundError):
         )
 
 
+class StaleMetricError(SmmError, ValueError):
+    """A stored value is not what would be computed now, and `on_stale` is `error`."""
+
+    name: str
+    reasons: Sequence[str]
+
+    def _sentence(self) -> str:
+        return (
+            f"metric {self.name!r} is stale: {'; '.join(self.reasons)}. "
+            f"CM.get({self.name!r}, use_stored=False) computes it again, smm accept takes the stored value "
+            "as it is, on_stale='serve' or 'warn' gives it out"
+        )
+
+
 class StorageAbilityError(SmmError, TypeError):
     """A storage class lacks a method that this call needs."""
 
@@ -276,9 +290,7 @@ class RunRefusedError(SmmError, ValueError):
     """A run that could not work as it is asked for; nothing was computed."""
 
     executor: str
-    """As the caller wrote it."""
     reason: str
-    """What is wrong and what to do."""
 
     def _sentence(self) -> str:
         return f"cannot run with executor={self.executor!r}: {self.reason}"
@@ -288,7 +300,6 @@ class TravelError(SmmError, TypeError):
     """A manager that no other process can make again."""
 
     reason: str
-    """What stays behind, and what to do."""
 
     def _sentence(self) -> str:
         return f"this manager cannot go to another process: {self.reason}"
@@ -325,7 +336,6 @@ class WorkersLostError(SmmError, RuntimeError):
 
     executor: str
     reason: str
-    """Why the last one is gone, and no other took its place."""
     names: tuple[str, ...] = ()
     """What workers were computing when they died, and is not stored."""
 
@@ -342,9 +352,7 @@ class WorkerError(SmmError, RuntimeError):
     """Stands for an exception of a worker that cannot be pickled."""
 
     kind: str
-    """Its class name."""
     text: str
-    """Its message."""
 
     def _sentence(self) -> str:
         return f"{self.kind}: {self.text}" if self.text else self.kind
@@ -355,9 +363,7 @@ class FailedBeforeError(SmmError, RuntimeError):
 
     name: str
     kind: str
-    """Class name of that run's exception."""
     text: str
-    """Its message."""
 
     def _sentence(self) -> str:
         return (
@@ -369,13 +375,12 @@ class FailedBeforeError(SmmError, RuntimeError):
 class RunInterrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM ended a run; what was running then has been finished and stored.
 
-    A `KeyboardInterrupt`, so that a script ends as it would have without smm.
+    A `KeyboardInterrupt`, so that a script ends as without smm; `report` says what was done.
     """
 
     def __init__(self, message: str, report: Any = None) -> None:
         super().__init__(message)
         self.report = report
-        """The `RunReport` of what was done."""
 
 
 # --- configuration --------------------------------------------------------------------------------------

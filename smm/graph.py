@@ -5,7 +5,42 @@ from __future__ import annotations
 import graphlib
 from collections.abc import Iterable, Mapping
 
+import attrs
+
 from smm.errors import CircularMetricError
+
+
+@attrs.frozen(kw_only=True)
+class Node:
+    """A metric, or one row of it: how many of its rows are in which state."""
+
+    name: str
+    fresh: int = 0
+    stale: int = 0
+    missing: int = 0
+    failed: int = 0
+    """Missing, and an earlier run failed at them."""
+
+
+@attrs.frozen(kw_only=True)
+class Edge:
+    """One metric reads another."""
+
+    reader: str
+    read: str
+    declared: bool = False
+    """By an input of its declaration."""
+    observed: bool = False
+    """While a value that is stored was computed."""
+
+
+@attrs.frozen(kw_only=True)
+class Graph:
+    """What reads what."""
+
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    """The nodes they name need not be there: a metric may have read what is gone now."""
 
 
 def upstream_first(inputs: Mapping[str, Iterable[str]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a manager's storage holds of what it declares: list, pick, and clear."""
+"""What a manager's storage holds of what it declares, to be listed, cleared, checked and compared."""
 
 from __future__ import annotations
 
@@ -9,10 +9,29 @@ from typing import Protocol, runtime_checkable
 
 import attrs
 
+from smm._compare import Change as Change
+from smm._diff import Difference as Difference
+from smm._diff import diff as diff
+from smm._diff import ranked as ranked
 from smm._files import name_of_stem
+from smm._gc import Garbage as Garbage
+from smm._gc import gc as gc
+from smm._gc import remove as remove
+from smm._rename import plan_rename as plan_rename
+from smm._rename import rename as rename
+from smm._rename import rename_rows as rename_rows
+from smm._rename_plan import Conflict as Conflict
+from smm._rename_plan import Follower as Follower
+from smm._rename_plan import Move as Move
+from smm._rename_plan import RenameConflictError as RenameConflictError
+from smm._rename_plan import RenamePendingError as RenamePendingError
+from smm._rename_plan import RenamePlan as RenamePlan
 from smm._select import groups as groups
 from smm._select import select as select
 from smm._select import stored_names as stored_names
+from smm._stored import storage_in as storage_in
+from smm._verify import Verdict as Verdict
+from smm._verify import verify as verify
 from smm.errors import MetricNotStoredError
 from smm.manager import DatedCacheManager
 from smm.protocols import FolderStorage, RecordStorage
@@ -41,13 +60,27 @@ class MetricStatus:
     """When the computation of the newest stored row ended; by files, the one that was written last."""
     size: int | None
     """Bytes of all stored rows, without side-cars; None where there are no files."""
+    stale: int = 0
+    """Rows that are stored, and not what would be computed now, as far as that can be told."""
+    failed: int = 0
+    """Rows that are not stored, and at which an earlier run failed."""
     waiting: bool = False
     """Declared without a function: `@CM.collect` has not brought it yet."""
 
     @property
+    def fresh(self) -> int:
+        """Rows that are stored and not stale."""
+        return self.stored - self.stale
+
+    @property
     def missing(self) -> int:
-        """Rows that are not stored."""
-        return self.declared - self.stored
+        """Rows that are not stored, and have not failed either."""
+        return self.declared - self.stored - self.failed
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every row is fresh."""
+        return self.fresh == self.declared
 
 
 @attrs.frozen(kw_only=True)
@@ -67,7 +100,7 @@ class _Files(FolderStorage, RecordStorage, Protocol):
 
 
 def status(manager: DatedCacheManager, names: Iterable[str] | None = None) -> Status:
-    """How much of what is declared is stored. Opens one side-car a metric where there are files.
+    """How much of what is declared is stored, and still holds. Opens the side-car of every stored row.
 
     Args:
         manager: whose metrics.
@@ -76,12 +109,19 @@ def status(manager: DatedCacheManager, names: Iterable[str] | None = None) -> St
     stored = stored_names(manager)
     files = _file_facts(manager, stored)
     wanted = None if names is None else set(names)
+    by_base = groups(manager)
+    if wanted is not None:
+        by_base = {base: [name for name in rows if name in wanted] for base, rows in by_base.items()}
+    failed = manager._failed_before(
+        [name for rows in by_base.values() for name in rows if name not in stored]
+    )
+    manager._staleness.forget()  # another process may have been at work
     metrics = []
-    for base_name, rows in groups(manager).items():
-        seen = rows if wanted is None else [name for name in rows if name in wanted]
+    for base_name, seen in by_base.items():
         if seen:
             there = [name for name in seen if name in stored]
-            metrics.append(_metric_status(manager, base_name, len(seen), there, files))
+            found = _metric_status(manager, base_name, len(seen), there, files)
+            metrics.append(attrs.evolve(found, failed=sum(name in failed for name in seen)))
     waiting = manager.waiting if wanted is None else ()
     metrics += [
         MetricStatus(base_name=name, declared=0, stored=0, last=None, size=None, waiting=True)
@@ -105,7 +145,14 @@ def _metric_status(
         newest = max(facts, key=lambda name: facts[name].mtime_ns, default=None)
         last = None if newest is None else _date(manager, newest)
         size = sum(fact.size for fact in facts.values())
-    return MetricStatus(base_name=base_name, declared=declared, stored=len(stored), last=last, size=size)
+    return MetricStatus(
+        base_name=base_name,
+        declared=declared,
+        stored=len(stored),
+        last=last,
+        size=size,
+        stale=sum(map(manager._staleness.is_stale, stored)),
+    )
 
 
 def _date(manager: DatedCacheManager, name: str) -> datetime | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar, overload
@@ -12,20 +12,22 @@ import attrs
 
 from smm import collect
 from smm._executors import check_executor, check_workers
+from smm._fingerprint import note_imports
+from smm._policies import parse_manager_trust, parse_trust, written_age
 from smm._recipe import reduced
 from smm._running import Running
-from smm._text import parse_limit, parse_timeout
+from smm._text import parse_limit, parse_time
 from smm.collect import NO_PARAMS, Row, Rows
 from smm.collected import Cached, CollectedMetric, decorated, function_object
 from smm.errors import DeclarationError, NameClashError, UnknownMetricError, closest
 from smm.identity import Binder, check_base_name
-from smm.metric import Function, Metric, NameFunction
+from smm.metric import STALE_ON, Function, Metric, NameFunction, OnStale, StaleOn
 from smm.protocols import StorageInterface
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-RESERVED = frozenset({"why", "status", "graph", "accept", "rename", "verify", "report"})
+RESERVED = frozenset({"status", "rename", "verify", "report"})
 """Names of methods to come, which no collected metric may take."""
 
 
@@ -45,6 +47,10 @@ class DatedCacheManager(Running):
         memory_limit: how much the values in memory may take, as bytes or `"2 GiB"`; what was used longest ago
             leaves, to be read again from the storage. Values that are not stored yet stay besides. None for
             no limit.
+        on_stale: what becomes of a stored value that is stale: `serve` it, `warn` once and serve it,
+            `recompute` it, or raise an `error`. A metric may have a policy of its own, in these three.
+        max_age: how old a stored value may be: `"7d"`, or a timedelta; None for any age.
+        stale_on: what makes a stored value stale: of `code`, `inputs` and `age`; none of them for nothing.
     """
 
     dynamic_metric_creation = False
@@ -58,11 +64,16 @@ class DatedCacheManager(Running):
         executor: str | Executor = "threads",
         workers: int | None = None,
         memory_limit: int | str | None = None,
+        on_stale: OnStale = "warn",
+        max_age: str | timedelta | None = None,
+        stale_on: Iterable[StaleOn] = STALE_ON,
     ) -> None:
         check_executor(executor)
         check_workers(workers)
         limit = parse_limit(memory_limit)
+        trust = parse_manager_trust(on_stale, max_age, stale_on)
         super().__init__(storage_interface, verbose=verbose, read_only=read_only, memory_limit=limit)
+        self._staleness.trust = trust
         self.executor = executor
         self.workers = workers
         self._recipe = None
@@ -117,6 +128,9 @@ class DatedCacheManager(Running):
         ignore: Sequence[str] = (),
         timeout: str | timedelta | None = None,
         retries: int = 0,
+        on_stale: OnStale | None = None,
+        max_age: str | timedelta | None = None,
+        stale_on: Iterable[StaleOn] | None = None,
     ) -> Callable[[Callable[P, R]], Cached[P, R]]: ...
     def collect(
         self,
@@ -126,6 +140,9 @@ class DatedCacheManager(Running):
         ignore: Sequence[str] = (),
         timeout: str | timedelta | None = None,
         retries: int = 0,
+        on_stale: OnStale | None = None,
+        max_age: str | timedelta | None = None,
+        stale_on: Iterable[StaleOn] | None = None,
     ) -> Any:
         """Declare a function as a metric: `@CM.collect`, or `@CM.collect(params_list=[[1, 2], [1, 3]])`.
 
@@ -141,18 +158,34 @@ class DatedCacheManager(Running):
             timeout: a row that computes longer is stopped, and failed: `"10min"`, or a timedelta. Needs
                 workers that are processes.
             retries: how many more times a row that failed is tried in the same run.
+            on_stale: what becomes of a stored value of this metric that is stale, in place of what the
+                manager says: `serve`, `warn`, `recompute` or `error`.
+            max_age: how old a stored value of this metric may be: `"7d"`, or a timedelta.
+            stale_on: what makes one stale: of `code`, `inputs` and `age`; none of them for nothing.
 
         Raises:
             DeclarationError: the function or its name cannot be a metric's, or params are given to a manager
                 without them.
             NameClashError: a metric of this name is declared already, by another function.
             TypeError: a row does not fit the function.
-            ValueError: `timeout` is no time, or has no unit; `retries` is no whole number from 0.
+            ValueError: `timeout` or `max_age` is no time, or has no unit; `retries` is no whole number from
+                0; `on_stale` or `stale_on` has another word.
         """
         if callable(base_name):
-            bare = self.collect(None, params_list, name_generation_function, ignore, timeout, retries)
+            bare = self.collect(
+                None,
+                params_list,
+                name_generation_function,
+                ignore,
+                timeout,
+                retries,
+                on_stale,
+                max_age,
+                stale_on,
+            )
             return bare(base_name)
-        timeout_seconds = parse_timeout(timeout)
+        timeout_seconds = parse_time("timeout", timeout)
+        trust = parse_trust(on_stale, max_age, stale_on)
         kept = collect.copied(params_list)  # now: the caller may change the rows before the function comes
 
         def decorator(function: Callable[P, R]) -> Cached[P, R]:
@@ -162,6 +195,7 @@ class DatedCacheManager(Running):
                 params_list=kept,
                 name_generation_function=name_generation_function,
                 ignore=(ignore,) if isinstance(ignore, str) else tuple(ignore),
+                trust=trust,
                 timeout_seconds=timeout_seconds,
                 retries=retries,
             )
@@ -188,6 +222,7 @@ class DatedCacheManager(Running):
             self._expected[metric.base_name] = metric
 
     def _collected(self, metric: Metric, function: Function) -> CollectedMetric:
+        note_imports()  # soon after they were imported: what is edited later is not the code that runs
         name = metric.base_name
         before = self._rows.get(name)
         if before is None:
@@ -247,8 +282,15 @@ class DatedCacheManager(Running):
 
     def _options(self) -> dict[str, Any]:
         """The constructor's keyword arguments, as they are now; an executor object stays behind."""
-        given = {"verbose": self.verbose, "read_only": self.read_only, "workers": self.workers}
-        given |= {"memory_limit": self.memory_limit}
+        given: dict[str, Any] = {
+            "verbose": self.verbose,
+            "read_only": self.read_only,
+            "workers": self.workers,
+            "memory_limit": self.memory_limit,
+            "on_stale": self.on_stale,
+            "max_age": written_age(self.max_age_seconds),
+            "stale_on": self.stale_on,
+        }
         return given | ({"executor": self.executor} if isinstance(self.executor, str) else {})
 
     def _declarations(self) -> dict[str, Any]:
@@ -330,6 +372,10 @@ class ParameterizedDatedCacheManager(DatedCacheManager):
         memory_limit: how much the values in memory may take, as bytes or `"2 GiB"`; what was used longest ago
             leaves, to be read again from the storage. Values that are not stored yet stay besides. None for
             no limit.
+        on_stale: what becomes of a stored value that is stale: `serve` it, `warn` once and serve it,
+            `recompute` it, or raise an `error`. A metric may have a policy of its own, in these three.
+        max_age: how old a stored value may be: `"7d"`, or a timedelta; None for any age.
+        stale_on: what makes a stored value stale: of `code`, `inputs` and `age`; none of them for nothing.
         dynamic_metric_creation: serve params that no row declares; otherwise they are refused.
     """
 
@@ -343,6 +389,9 @@ class ParameterizedDatedCacheManager(DatedCacheManager):
         executor: str | Executor = "threads",
         workers: int | None = None,
         memory_limit: int | str | None = None,
+        on_stale: OnStale = "warn",
+        max_age: str | timedelta | None = None,
+        stale_on: Iterable[StaleOn] = STALE_ON,
     ) -> None:
         super().__init__(
             storage_interface,
@@ -351,6 +400,9 @@ class ParameterizedDatedCacheManager(DatedCacheManager):
             executor=executor,
             workers=workers,
             memory_limit=memory_limit,
+            on_stale=on_stale,
+            max_age=max_age,
+            stale_on=stale_on,
         )
         self.dynamic_metric_creation = dynamic_metric_creation
 

@@ -14,7 +14,7 @@ import attrs
 
 from smm.errors import MetricNotStoredError
 from smm.graph import upstream_first
-from smm.metric import Record
+from smm.metric import Reason, Record
 
 Status: TypeAlias = Literal["computed", "stored", "failed", "skipped"]
 
@@ -61,23 +61,14 @@ class Failed:
 
 
 @attrs.frozen(kw_only=True)
-class Reason:
-    """Why a metric is computed."""
-
-    kind: Literal["missing", "forced", "needed"]
-    """`needed`: missing, and not asked for, but another one reads it."""
-    reader: str | None = None
-    """For `needed`, one that reads it."""
-
-
-@attrs.frozen(kw_only=True)
 class Outcome:
     """How one metric of a run ended."""
 
     name: str
     status: Status
-    """`stored` was there before, or came from another process; `computed` is stored now; `failed` is not, or
-    not anew; `skipped` failed in an earlier run and was not tried, nor what reads it."""
+    """`stored` was there before, or was computed meanwhile by another process or for a row that reads it;
+    `computed` is stored now; `failed` is not, or not anew; `skipped` failed in an earlier run and was not
+    tried, nor what reads it."""
     seconds: float = 0.0
     """How long a worker was busy with it, all tries together."""
     worker: str = ""
@@ -161,6 +152,7 @@ def plan(
     force: bool = False,
     stored: Collection[str] | None = None,
     failed: Callable[[Collection[str]], Mapping[str, Failed]] | None = None,
+    stale: Callable[[str], Reason | None] | None = None,
 ) -> Plan:
     """Decide what there is to do. Computes and loads nothing.
 
@@ -171,16 +163,29 @@ def plan(
         stored: the names that are stored, if that is known; else the manager is asked for each.
         failed: gives, of the names it is asked about, those that failed before and are not worth another try.
             None of them is skipped whose upstream is computed in this run, or was computed since.
+        stale: says of a stored metric why it is to be computed again; None for one that stays.
 
     Raises:
         CircularMetricError: a metric would read itself.
     """
-    there = manager.exists if stored is None else stored.__contains__
+    is_stored = manager.exists if stored is None else stored.__contains__
+    reasons: dict[str, Reason] = {}
+
+    def there(name: str) -> bool:
+        """Whether it is stored and stays; else it is noted why not."""
+        if not is_stored(name):
+            return False
+        reason = stale(name) if stale is not None else None
+        if reason is not None:
+            reasons.setdefault(name, reason)
+        return reason is None
+
     wanted = dict.fromkeys(names)
     done = {} if force else {name: None for name in wanted if there(name)}
+    for name in wanted:
+        reasons.setdefault(name, Reason(kind="forced" if force and is_stored(name) else "missing"))
     unreadable: dict[str, Exception] = {}
     reads: dict[str, tuple[str, ...]] = {}
-    reasons = {name: Reason(kind="forced" if force and there(name) else "missing") for name in wanted}
     waiting = [name for name in wanted if name not in done]
     for name in waiting:  # grows while it is read
         if name in reads:
@@ -191,7 +196,7 @@ def plan(
             reads[name], unreadable[name] = (), error
         missing = [upstream for upstream in reads[name] if upstream not in reads and not there(upstream)]
         for upstream in missing:
-            reasons.setdefault(upstream, Reason(kind="needed", reader=name))
+            reasons.setdefault(upstream, Reason(kind="needed", about=name))
         waiting += missing
     order = [name for name in upstream_first(reads) if name in reads]
     skipped = _skipped(manager, order, reads, failed(order) if failed is not None and order else {})

@@ -10,7 +10,7 @@ A comment before a block says what is special about it:
 python      is run in one namespace a page; with `>>>` as a doctest, whose outputs are compared.
 yaml        is checked as a configuration.
 console     each line after `$ ` is run by the shell; what follows it is compared with what it prints,
-            whatever the dates, durations, sizes and versions in it.
+            whatever the dates, durations, sizes, versions and digests in it.
 
 Compared as doctest does, `...` standing for anything and white space for white space.
 """
@@ -44,6 +44,7 @@ _UNSETTLED = {
     r"\b[\d.]+ (?:µs|ms|s)\b": "<time>",
     r"\b[\d.]+ (?:B|kB|MB)\b": "<size>",
     r"\b\d+\.\d+\.\d+\w*": "<version>",
+    r"\b[0-9a-f]{8}(?=, \d+ definition)": "<digest>",
 }
 
 
@@ -157,7 +158,6 @@ def _copy_configs() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(
-        0, os.getcwd()
-    )  # as in a session; what the page writes is imported, smm where it is installed
+    # As in a session: what the page writes is imported, and smm from where it is installed.
+    sys.path.insert(0, os.getcwd())
     run(Path(sys.argv[1]).resolve())

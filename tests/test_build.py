@@ -23,6 +23,7 @@ from smm import (
     from_config,
 )
 from smm.errors import ConfigError
+from smm.metric import Trust
 from tests.projects import Project, project
 
 __all__ = ["project"]
@@ -183,6 +184,31 @@ def test_what_the_file_says_of_runs(project: Project, function: str) -> None:
 def test_what_a_file_need_not_say_of_runs(project: Project) -> None:
     CM = configured(project, "metrics: {one: {function: code.one}}")
     assert (CM.executor, CM.workers) == ("threads", None)
+
+
+@pytest.mark.parametrize("function", ["function: code.one", "params_list: [[1]]"])
+def test_what_the_file_says_of_stale_values(project: Project, function: str) -> None:
+    CM = configured(
+        project,
+        f"""
+        on_stale: recompute
+        max_age: 30d
+        stale_on: [age, code]
+        metrics:
+          one: {{{function}, on_stale: error, max_age: 500ms, stale_on: []}}
+          two: {{function: code.one}}
+        """,
+    )
+    assert (CM.on_stale, CM.max_age_seconds, CM.stale_on) == ("recompute", 2_592_000.0, ("age", "code"))
+    if CM.waiting:
+        CM.collect("one")(lambda a: a)
+    own = Trust(on_stale="error", max_age_seconds=0.5, stale_on=())
+    assert [CM.rows_of(name).metric.trust for name in ("one", "two")] == [own, Trust()]
+
+
+def test_what_a_file_need_not_say_of_stale_values(project: Project) -> None:
+    CM = configured(project, "metrics: {one: {function: code.one}}")
+    assert (CM.on_stale, CM.max_age_seconds, CM.stale_on) == ("warn", None, ("code", "inputs", "age"))
 
 
 def test_either_manager_can_be_collected_into(project: Project) -> None:

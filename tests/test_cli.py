@@ -250,6 +250,7 @@ def test_a_damaged_file_is_computed_again_with_one_line_of_warning(here: Project
 # --- known failures, plans, workers ----------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("default::smm.errors.SmmWarning")
 def test_what_failed_is_skipped_until_asked_for_or_changed(here: Project) -> None:
     assert smm("run", "failing.yaml").exit_code == 1
     again = smm("run", "failing.yaml")
@@ -261,7 +262,9 @@ def test_what_failed_is_skipped_until_asked_for_or_changed(here: Project) -> Non
     assert (found["failed"], found["skipped"]) == (2, 0)
     here.write("cli_code.py", CODE.replace("b == 13", "b == 14"))
     del sys.modules["cli_code"]
-    assert json.loads(smm("run", "failing.yaml", "--json").stdout)["computed"] == 2
+    last = smm("run", "failing.yaml", "--json")
+    assert json.loads(last.stdout)["computed"] == 2
+    assert "warning: metric 'scaled_3_2' is stale: the code of cli_code.scaled changed" in last.stderr
 
 
 def test_fail_fast_begins_nothing_more(here: Project) -> None:
@@ -340,7 +343,7 @@ def test_status_counts_rows(here: Project) -> None:
     smm("run", "metrics.yaml", "scaled_3_2")
     result = smm("status", "metrics.yaml")
     assert result.exit_code == 0
-    assert lines(result.stdout)[0] == ["metric", "rows", "stored", "missing", "last", "size"]
+    assert lines(result.stdout)[0] == ["metric", "rows", "fresh", "missing", "last", "size"]
     assert [line[:4] for line in lines(result.stdout)[1:]] == [
         ["one", "1", "-", "1"],
         ["series", "2", "1", "1"],
@@ -353,7 +356,10 @@ def test_status_counts_rows(here: Project) -> None:
         "name": "series",
         "declared": 2,
         "stored": 1,
+        "fresh": 1,
+        "stale": 0,
         "missing": 1,
+        "failed": 0,
         "last": "",
         "bytes": 0,
         "waiting": False,
@@ -387,7 +393,8 @@ def test_show_prints_the_record_and_the_value(here: Project) -> None:
     assert text[1].split(maxsplit=1) == ["call", "series(4)"]
     assert text[2].startswith("computed   20")
     assert ", in " in text[2]
-    assert text[4].startswith(f"stored in  {here.folder}/results, ")
+    assert [line.split("  ")[0] for line in text[3:6]] == ["with", "code", "stored in"]
+    assert text[5].startswith(f"stored in  {here.folder}/results, ")
     assert text[-2:] == ["array of float64, shape 4, from 0.0 to 3.0", "[0. 1. 2. 3.]"]
 
 

@@ -34,7 +34,7 @@ from smm.errors import (
     UnknownMetricError,
     UnsupportedParamError,
 )
-from smm.metric import Argument, Input, Literal
+from smm.metric import Argument, Input, Literal, Trust
 
 Row = namedtuple("Row", "a b")
 
@@ -855,7 +855,7 @@ def test_an_argument_may_be_renamed(tmp_path: Path) -> None:
     first = ParameterizedDatedCacheManager(NpzStorageInterface(tmp_path), verbose=False)
     first.collect("f", params_list=[[1]])(lambda a: a)
     first.f(1)
-    second = ParameterizedDatedCacheManager(NpzStorageInterface(tmp_path), verbose=False)
+    second = ParameterizedDatedCacheManager(NpzStorageInterface(tmp_path), verbose=False, on_stale="serve")
     second.collect("f", params_list=[[1]])(lambda better_name: 7)
     assert second.f(1) == 1
 
@@ -1074,6 +1074,8 @@ def test_only_one_place_says_the_params(cm: Any) -> None:
         cm.collect("later", ignore=["a"])(lambda a: a)
     with pytest.raises(DeclarationError, match="leave timeout and retries to the configuration"):
         cm.collect("later", timeout="10min", retries=1)(lambda a: a)
+    with pytest.raises(DeclarationError, match="leave on_stale and max_age and stale_on to the configur"):
+        cm.collect("later", on_stale="serve", max_age="7d", stale_on=[])(lambda a: a)
     cm.collect("later")(lambda a: a)
     assert cm.later.names() == ["later_1", "later_2"]
 
@@ -1097,9 +1099,36 @@ def test_how_a_row_is_run(cm: Any) -> None:
     assert (metric.base_name, metric.timeout_seconds, metric.retries) == ("slow", 600.0, 2)
 
 
+def test_how_a_metric_goes_stale(cm: Any) -> None:
+    cm.collect("plain")(lambda: 1)
+    cm.collect("own", on_stale="error", max_age="7d", stale_on=["age"])(lambda: 1)
+    cm.collect("never", stale_on=[])(lambda: 1)
+    cm.collect("young", max_age=timedelta(hours=1), stale_on="age")(lambda: 1)
+    cm.declare(Metric(base_name="later", trust=Trust(on_stale="recompute")))
+    cm.collect("later")(lambda: 1)
+    assert {name: cm.rows_of(name).metric.trust for name in cm} == {
+        "plain": Trust(),
+        "own": Trust(on_stale="error", max_age_seconds=604_800.0, stale_on=("age",)),
+        "never": Trust(stale_on=()),
+        "young": Trust(max_age_seconds=3600.0, stale_on=("age",)),
+        "later": Trust(on_stale="recompute"),
+    }
+
+
+def test_a_metric_leaves_open_what_its_manager_says() -> None:
+    general = Trust(on_stale="warn", max_age_seconds=60.0, stale_on=("code",))
+    assert Trust().over(general) == general
+    own = Trust(on_stale="serve", max_age_seconds=1.0, stale_on=())
+    assert own.over(general) == own
+    assert Trust(stale_on=()).over(general) == attrs.evolve(general, stale_on=())
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        ({"on_stale": "recompute it"}, "^on_stale is 'recompute it'.*; did you mean 'recompute'"),
+        ({"stale_on": ["codes"]}, "^stale_on is 'codes'; it must be one of .*; did you mean 'code'"),
+        ({"max_age": "a week"}, "^max_age: found 'a week', wanted a time above 0 with its unit"),
         ({"timeout": 10}, "^timeout: found 10, wanted a time above 0 with its unit .* such as '10min'"),
         ({"timeout": "10"}, "^timeout: found '10', wanted a time above 0 with its unit"),
         ({"timeout": timedelta(0)}, r"^timeout: found datetime.timedelta\(0\), wanted a time above 0"),
@@ -1108,7 +1137,7 @@ def test_how_a_row_is_run(cm: Any) -> None:
         ({"retries": 1.0}, "^retries of metric 'poly' is 1.0; give a whole number from 0$"),
     ],
 )
-def test_timeouts_and_retries_that_are_none(cm: Any, arguments: dict[str, Any], said: str) -> None:
+def test_settings_that_are_none(cm: Any, arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         cm.collect(params_list=[[1, 2]], **arguments)(poly)
     assert list(cm) == []

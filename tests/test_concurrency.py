@@ -104,7 +104,7 @@ class Held:
 
 
 def manager(storage: StorageInterface, **functions: Callable[[], Any]) -> DatedCacheManager:
-    made = DatedCacheManager(storage, verbose=False)
+    made = DatedCacheManager(storage, verbose=False, on_stale="serve")
     made.set_functions_dict(functions)
     return made
 
@@ -375,7 +375,7 @@ def test_a_stress_of_everything(tmp_path: Path, pool: ThreadPoolExecutor) -> Non
     names = [f"m{n}" for n in range(6)]
 
     def made() -> DatedCacheManager:
-        cm = DatedCacheManager(storage, verbose=False)
+        cm = DatedCacheManager(storage, verbose=False, on_stale="serve")
         cm.set_functions_dict(
             {
                 name: (lambda name=name, n=n: [name, np.full(50, n)] + ([cm[names[n - 1]]] if n else []))

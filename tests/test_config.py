@@ -57,6 +57,9 @@ pythonpath: [., ../shared, /opt/lib]
 storage: {type: npy, metrics_dir: out, fsync: true, allow_pickle: true}
 verbose: false
 dynamic_metric_creation: true
+on_stale: recompute
+max_age: 30d
+stale_on: [age, code]
 run: {executor: processes, workers: 4}
 memory_limit: 2 GiB
 metrics:
@@ -75,7 +78,7 @@ metrics:
       - rows_from: analysis.more_rows
       - range: [3, 0, -1]
       - {range: 1, linspace: 2}
-  later: {timeout: 1.5h, retries: 2}
+  later: {timeout: 1.5h, retries: 2, on_stale: serve, max_age: 12h, stale_on: []}
 """
 
 
@@ -88,6 +91,9 @@ def test_everything() -> None:
         storage=NpyStorage(metrics_dir=FOLDER / "out", fsync=True, allow_pickle=True),
         verbose=False,
         dynamic_metric_creation=True,
+        on_stale="recompute",
+        max_age=2_592_000.0,
+        stale_on=("age", "code"),
         run=RunConfig(executor="processes", workers=4),
         memory_limit=2 * 2**30,
         metrics={
@@ -107,7 +113,7 @@ def test_everything() -> None:
                     {"range": 1, "linspace": 2},
                 ),
             ),
-            "later": MetricConfig(timeout=5400.0, retries=2),
+            "later": MetricConfig(timeout=5400.0, retries=2, on_stale="serve", max_age=43_200.0, stale_on=()),
         },
     )
 
@@ -118,6 +124,7 @@ def test_defaults() -> None:
         pythonpath=(FOLDER,), storage=NpzStorage(metrics_dir=FOLDER / "results"), metrics={}
     )
     assert (config.path, config.folder) == (FILE, FOLDER)
+    assert (config.on_stale, config.max_age, config.stale_on) == ("warn", None, ("code", "inputs", "age"))
     assert read("metrics: {}\nstorage: {metrics_dir: results}") == config
     assert read("metrics: {}\nstorage: {}") == config
 
@@ -210,10 +217,10 @@ def test_many_problems_are_counted() -> None:
 def test_problems_found_later_know_their_place() -> None:
     config = read(EVERYTHING, overrides={"metrics.later.function": "a.b"})
     assert str(config.problem(("metrics", "poly_Y", "params_list", 1), "no")) == (
-        f"{FILE}:20:9: metrics.poly_Y.params_list[1]: no"
+        f"{FILE}:23:9: metrics.poly_Y.params_list[1]: no"
     )
     assert str(config.problem(("metrics", "weekly", "params_list"), "no")) == (
-        f"{FILE}:10:11: metrics.weekly.params_list: no"
+        f"{FILE}:13:11: metrics.weekly.params_list: no"
     )
     assert str(config.problem(("metrics", "later", "function"), "no")) == (
         "overrides: metrics.later.function: no"
@@ -412,6 +419,8 @@ def test_variables_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_as_override() -> None:
     config = read("metrics: {a: {}}", overrides={"run.workers": 3, "metrics.a.timeout": "90s"})
     assert (config.run, config.metrics["a"].timeout) == (RunConfig(workers=3), 90.0)
+    config = read("metrics: {a: {}}", overrides={"stale_on": ("code",), "metrics.a.on_stale": "error"})
+    assert (config.stale_on, config.metrics["a"].on_stale) == (("code",), "error")
     assert problems("metrics: {}", {"memory_limit": 10**9, "run.executor": "proceses"}) == [
         f"overrides: run.executor: found 'proceses', wanted {WANTED}; did you mean 'processes'?",
         f"overrides: memory_limit: found 1000000000, wanted {SIZE}",

@@ -24,6 +24,7 @@ EVERY: list[tuple[type[SmmError], dict[str, Any], tuple[type[BaseException], ...
     (errors.PickleRefusedError, {"name": "x", "path": WHERE}, (ValueError,)),
     (errors.NewerFormatError, {"name": "x", "path": WHERE, "found": "2", "known": "1"}, (ValueError,)),
     (errors.MetricNotStoredError, {"name": "x", "where": "results"}, (KeyError, FileNotFoundError)),
+    (errors.StaleMetricError, {"name": "x", "reasons": ("the code of a.f changed",)}, (ValueError,)),
     (errors.StorageAbilityError, {"storage": "S", "method": "delete", "purpose": "deleting"}, (TypeError,)),
     (
         errors.NotTabularError,

@@ -375,7 +375,7 @@ def check_that_leftovers_are_swept(place: Path) -> None:
         os.utime(path, (0, 0))
     run_child("import sys; from tests.saving import save_pair; save_pair(sys.argv[1], 1)", place)
     assert os.listdir(tmp) == []
-    assert set(os.listdir(place / ".smm")) <= {"tmp", "lock"}
+    assert set(os.listdir(place / ".smm")) <= {"code", "tmp", "lock"}
 
 
 @pytest.mark.parametrize("loop", LOOPS)

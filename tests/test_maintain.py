@@ -141,6 +141,27 @@ def test_a_status_counts_what_is_stored(kind: str, tmp_path: Path) -> None:
         assert add.size is None
 
 
+def test_every_row_is_fresh_stale_missing_or_failed(tmp_path: Path) -> None:
+    CM = ParameterizedDatedCacheManager(NpzStorageInterface(tmp_path), verbose=False, on_stale="serve")
+
+    @CM.collect
+    def base() -> int:
+        return 1
+
+    @CM.collect(params_list=[1, 2, 3, 4])
+    def shared(part: int) -> float:
+        return float(CM.base() / (part - 3))
+
+    CM.run("shared_[123]")
+    CM.base(use_stored=False)  # anew, so that what read it is stale
+    CM.shared(2, use_stored=False)
+    found = {metric.base_name: metric for metric in status(CM).metrics}
+    counts = {name: (m.fresh, m.stale, m.missing, m.failed, m.is_settled) for name, m in found.items()}
+    assert counts == {"base": (1, 0, 0, 0, True), "shared": (1, 1, 1, 1, False)}
+    (some,) = status(CM, ["shared_3", "shared_2"]).metrics
+    assert (some.declared, some.fresh, some.stale, some.missing, some.failed) == (2, 1, 0, 0, 1)
+
+
 def test_an_empty_store_makes_no_folder(tmp_path: Path) -> None:
     CM = filled(NpzStorageInterface(tmp_path / "s"))
     assert summary(CM) == {"one": (1, 0, 1), "add": (3, 0, 3)}

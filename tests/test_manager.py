@@ -6,6 +6,7 @@ import functools
 import json
 import logging
 import os
+import pickle
 import platform
 import shutil
 import sys
@@ -97,6 +98,28 @@ def test_a_manager_keeps_what_its_runs_use(kind: type[DatedCacheManager]) -> Non
 
 @pytest.mark.parametrize("kind", [DatedCacheManager, ParameterizedDatedCacheManager])
 @pytest.mark.parametrize(
+    ("arguments", "policy"),
+    [
+        ({}, ("warn", None, ("code", "inputs", "age"))),
+        ({"on_stale": "recompute"}, ("recompute", None, ("code", "inputs", "age"))),
+        ({"max_age": "7d", "stale_on": ["age"]}, ("warn", 604_800.0, ("age",))),
+        ({"max_age": timedelta(milliseconds=1), "stale_on": "code"}, ("warn", 0.001, ("code",))),
+        ({"on_stale": "error", "stale_on": ()}, ("error", None, ())),
+        ({"stale_on": ["age", "code", "age"]}, ("warn", None, ("age", "code"))),
+    ],
+)
+def test_a_manager_keeps_its_policy_and_takes_it_along(
+    kind: type[DatedCacheManager], arguments: dict[str, Any], policy: object
+) -> None:
+    made = kind(NpzStorageInterface("results"), **arguments)
+    assert (made.on_stale, made.max_age_seconds, made.stale_on) == policy
+    there = pickle.loads(pickle.dumps(made))
+    assert type(there) is kind
+    assert (there.on_stale, there.max_age_seconds, there.stale_on) == policy
+
+
+@pytest.mark.parametrize("kind", [DatedCacheManager, ParameterizedDatedCacheManager])
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ({"executor": "treads"}, "executor is 'treads'; it must be threads, .*; did you mean 'threads'"),
@@ -105,9 +128,16 @@ def test_a_manager_keeps_what_its_runs_use(kind: type[DatedCacheManager]) -> Non
         ({"workers": 0}, "workers is 0; it must be a whole number from 1, or None for one per processor"),
         ({"workers": True}, "workers is True; it must be a whole number from 1"),
         ({"workers": 2.0}, r"workers is 2\.0; it must be a whole number from 1"),
+        ({"on_stale": "wran"}, "on_stale is 'wran'; it must be one of serve, warn, .*; did you mean 'warn'"),
+        ({"on_stale": None}, "on_stale is None; it must be one of serve, warn, recompute, error$"),
+        ({"stale_on": "input"}, "stale_on is 'input'; it must be one of code, .*; did you mean 'inputs'"),
+        ({"stale_on": ["code", 3]}, "stale_on is 3; it must be one of code, inputs, age$"),
+        ({"stale_on": None}, "stale_on is None; it must be a list of code, inputs, age, or an empty one$"),
+        ({"max_age": "7"}, "max_age: found '7', wanted a time above 0 with its unit"),
+        ({"max_age": 7}, "max_age: found 7, wanted .*, or a datetime.timedelta$"),
     ],
 )
-def test_what_no_run_could_use_is_refused(
+def test_what_no_run_or_policy_could_use_is_refused(
     kind: type[DatedCacheManager], arguments: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):
@@ -554,8 +584,8 @@ def test_the_side_car_on_disk(cm: DatedCacheManager, folder: Path) -> None:
     status = (folder / "x.npz").stat()
     assert (noted["data"]["size"], noted["data"]["mtime_ns"]) == (status.st_size, status.st_mtime_ns)
     assert noted["data"]["crc32"] == zlib.crc32((folder / "x.npz").read_bytes())
-    assert "code" not in noted
-    assert "inputs" not in noted
+    assert set(noted["code"]) == {"digest", "parts", "python"}
+    assert (noted["inputs"], noted["accepted"]) == ([], None)
 
 
 def test_unknown_fields_of_a_record_are_passed_over(cm: DatedCacheManager, folder: Path) -> None:

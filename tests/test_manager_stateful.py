@@ -76,7 +76,7 @@ class Managers(RuleBasedStateMachine):
     def open(self, own_storage: bool) -> Kept:
         in_folder = hasattr(self.shared, "metrics_dir")
         storage = type(self).make(self.folder) if own_storage and in_folder else self.shared
-        cm = ParameterizedDatedCacheManager(storage, verbose=False, workers=1)
+        cm = ParameterizedDatedCacheManager(storage, verbose=False, workers=1, on_stale="serve")
         cm.set_functions_dict({"manual": lambda: self.computes("manual")})
 
         @cm.collect(params_list=[1, 2])

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from smm._pace import Forecast, Pace, Paces, forecast, recorded
 from smm.errors import MetricNotStoredError
-from smm.metric import Record, Stamp
-from smm.run import Failed, Reason, plan
+from smm.metric import Reason, Record, Stamp
+from smm.run import Failed, plan
 from tests.runnable import Manager
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)

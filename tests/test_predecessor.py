@@ -19,6 +19,7 @@ from smm import (
     ParameterizedDataCacheManager,
     ParameterizedDatedCacheManager,
 )
+from smm.errors import SmmWarning
 
 A = np.array([1, 4, 5])
 
@@ -50,7 +51,8 @@ def test_basic_usage(tmp_path: Path) -> None:
     assert len(calls) == 4
 
     again = DataCacheManager(NpyStorageInterface(tmp_path))
-    assert again["metric_2"].tolist() == [3, 9, 11], "a stored name needs no function"
+    with pytest.warns(SmmWarning, match="its input metric_1 was computed again"):
+        assert again["metric_2"].tolist() == [3, 9, 11], "a stored name needs no function"
 
 
 def test_parameterized_usage(tmp_path: Path) -> None:

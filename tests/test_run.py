@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from smm._blame import last_line, message, shown, user_line, user_traceback
 from smm.errors import CircularMetricError, FailedBeforeError, UndeclaredParamsError
-from smm.run import Failed, Outcome, Plan, Reason, RunReport, plan
+from smm.metric import Reason
+from smm.run import Failed, Outcome, Plan, RunReport, plan
 from tests.runnable import SECONDS, Manager, Metric, outcomes, ran, scheduled
 
 BEFORE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -82,7 +83,7 @@ def test_the_reasons(manager: Manager) -> None:
     manager.stored |= {"forced": 1, "stored upstream": 2}
     planned = plan(manager, ["missing", "asked for, too", "forced"], force=True)
     assert planned.reasons == {
-        "needed": Reason(kind="needed", reader="missing"),
+        "needed": Reason(kind="needed", about="missing"),
         "missing": Reason(kind="missing"),
         "asked for, too": Reason(kind="missing"),
         "forced": Reason(kind="forced"),
@@ -105,8 +106,8 @@ def test_an_upstream_is_needed_through_several_others(manager: Manager) -> None:
     manager.add("b", "a")
     manager.add("c", "b")
     planned = plan(manager, ["c"])
-    assert planned.reasons["a"] == Reason(kind="needed", reader="b")
-    assert planned.reasons["b"] == Reason(kind="needed", reader="c")
+    assert planned.reasons["a"] == Reason(kind="needed", about="b")
+    assert planned.reasons["b"] == Reason(kind="needed", about="c")
 
 
 def test_a_name_given_twice_counts_once(manager: Manager) -> None:

@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -43,6 +42,20 @@ distributed: Any = pytest.importorskip("distributed")
 _NUMBERS = itertools.count(1)
 
 
+# A program of dask's that ends, hard, when its input does: with these tests, however they end.
+_PROGRAM = """
+import os, runpy, signal, sys, threading
+
+def end():
+    sys.stdin.read()
+    os.killpg(0, signal.SIGKILL)
+
+threading.Thread(target=end, daemon=True).start()
+del sys.argv[0]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
 class Cluster:
     """A scheduler and two workers of one thread each, as `dask scheduler` and `dask worker` start them."""
 
@@ -57,11 +70,12 @@ class Cluster:
     def _start(self, what: str, *arguments: str, until: str) -> str:
         """Start one of dask's programs; what it says of itself, in a line of its log."""
         log = self._folder / f"{what}-{len(self._processes)}"
-        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", "--host", "127.0.0.1"]
+        command = [sys.executable, "-c", _PROGRAM, f"distributed.cli.dask_{what}", "--host", "127.0.0.1"]
         with log.open("w") as file:
             process = subprocess.Popen(
                 [*command, *arguments],
                 cwd=self._folder,
+                stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
@@ -76,10 +90,9 @@ class Cluster:
         self._processes[0].kill()
 
     def close(self) -> None:
-        """End them all, hard."""
+        """End them all."""
         for process in reversed(self._processes):
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(LONG)
+            process.communicate(timeout=LONG)
 
 
 @pytest.fixture(scope="module")

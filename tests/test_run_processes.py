@@ -363,6 +363,25 @@ def test_a_row_whose_worker_is_killed_is_tried_again(stage: Stage) -> None:
     assert len(stage.stored()) == 12
 
 
+def test_a_stale_row_whose_worker_is_killed_is_computed_again(stage: Stage) -> None:
+    """What is stored of it is not what the worker was to store."""
+    text = """
+    CM = smm.ParameterizedDatedCacheManager(CM.storage_interface, verbose=False, on_stale="recompute")
+    FACTOR = 1
+
+    @CM.collect(params_list=[0, 1, 2])
+    def row(n):
+        if n == 1 and FACTOR > 1 and once("kill"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return n * FACTOR
+    """
+    run(manager_of(stage, text))
+    del sys.modules["metrics_here"]
+    cm = manager_of(stage, text.replace("FACTOR = 1", "FACTOR = 10"))
+    assert ended(run(cm)) == dict.fromkeys(("row_0", "row_1", "row_2"), "computed")
+    assert [cm.load(f"row_{n}") for n in range(3)] == [0, 10, 20]
+
+
 def test_a_neighbour_of_a_killed_worker_goes_on(stage: Stage) -> None:
     text = """
     @CM.collect(params_list=[0, 1])
@@ -771,8 +790,16 @@ def hears_stopping(script: Script) -> bool:
     return is_true_soon(lambda: STOPPING in script.said()[1])
 
 
-@pytest.mark.parametrize("stop", ["Ctrl-C", "SIGTERM", "SIGTERM to all"])
-@pytest.mark.parametrize("executor", ["threads", "processes"])
+@pytest.mark.parametrize(
+    ("executor", "stop"),
+    [
+        ("threads", "Ctrl-C"),
+        ("threads", "SIGTERM"),
+        ("processes", "Ctrl-C"),
+        ("processes", "SIGTERM"),
+        ("processes", "SIGTERM to all"),
+    ],
+)
 def test_once_asked_to_stop_what_runs_is_finished(stage: Stage, executor: str, stop: str) -> None:
     script, pids = started(stage, executor)
     if stop == "Ctrl-C":

@@ -29,7 +29,7 @@ from smm.config import (
     read_config,
 )
 from smm.errors import ConfigError
-from smm.metric import Argument, Input, Literal
+from smm.metric import ON_STALE, STALE_ON, Argument, Input, Literal
 from tests import yaml_text
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -98,6 +98,9 @@ runs = st.builds(RunConfig, executor=executors, workers=st.none() | st.integers(
 TIMES = {"500ms": 0.5, "90 s": 90.0, "1.5min": 90.0, "2 H": 7200.0, "7d": 604800.0, "36500 d": 3.1536e9}
 SIZES = {"1 B": 1, "1.5kB": 1500, "64 KiB": 65536, "500 mb": 5 * 10**8, "2 GiB": 2**31, "1TB": 10**12}
 
+policies = st.sampled_from(ON_STALE)
+causes = st.lists(st.sampled_from(STALE_ON), max_size=4).map(tuple)
+
 
 @st.composite
 def configs(draw: st.DrawFn) -> Config:
@@ -121,6 +124,9 @@ def configs(draw: st.DrawFn) -> Config:
                 name_generation_function=st.none() | dotted_paths,
                 timeout=st.none() | st.sampled_from(sorted(TIMES.values())),
                 retries=st.integers(0, 99),
+                on_stale=st.none() | policies,
+                max_age=st.none() | st.sampled_from(sorted(TIMES.values())),
+                stale_on=st.none() | causes,
             )
         )
     return Config(
@@ -129,6 +135,9 @@ def configs(draw: st.DrawFn) -> Config:
         storage=draw(storages),
         verbose=draw(st.booleans()),
         dynamic_metric_creation=draw(st.booleans()),
+        on_stale=draw(policies),
+        max_age=draw(st.none() | st.sampled_from(sorted(TIMES.values()))),
+        stale_on=draw(causes),
         run=draw(runs),
         memory_limit=draw(st.none() | st.sampled_from(sorted(SIZES.values()))),
     )
@@ -156,9 +165,11 @@ def plain(value: Any) -> Any:
         case JsonStorage() | NpyStorage() | NpzStorage() | MemoryStorage():
             return {"type": type(value).__name__.removesuffix("Storage").lower(), **fields(value)}
         case MetricConfig():
-            return fields(value) | written("timeout", value.timeout, TIMES)
+            times = written("timeout", value.timeout, TIMES) | written("max_age", value.max_age, TIMES)
+            return fields(value) | times
         case Config():
-            return fields(value) | written("memory_limit", value.memory_limit, SIZES)
+            limits = written("memory_limit", value.memory_limit, SIZES)
+            return fields(value) | limits | written("max_age", value.max_age, TIMES)
         case Input() | RunConfig():
             return fields(value)
         case Path():
@@ -190,6 +201,11 @@ def test_configurations_to_yaml_and_back(config: Config, style: Any) -> None:
     assert repr(again.metrics) == repr(config.metrics)
     assert (again.verbose, again.dynamic_metric_creation) == (config.verbose, config.dynamic_metric_creation)
     assert (repr(again.run), again.memory_limit) == (repr(config.run), config.memory_limit)
+    assert (again.on_stale, again.max_age, again.stale_on) == (
+        config.on_stale,
+        config.max_age,
+        config.stale_on,
+    )
     assert again.pythonpath == tuple(FOLDER / path for path in config.pythonpath)
     if isinstance(config.storage, JsonStorage | NpyStorage | NpzStorage):
         folder = FOLDER / config.storage.metrics_dir
@@ -280,6 +296,8 @@ junk: st.SearchStrategy[Any] = st.sampled_from(
         "2 GiB",
         "0 s",
         "99999d",
+        "recompute",
+        ["code", "age"],
         "0.1B",
         [],
         ["x"],
@@ -330,7 +348,19 @@ def test_schema_and_loader_agree_on_spoilt_configurations(config: Config, data: 
                 holder[
                     data.draw(
                         st.sampled_from(
-                            ["extra", "range", "value", "metric", "function", "type", "timeout", "workers"]
+                            [
+                                "extra",
+                                "range",
+                                "value",
+                                "metric",
+                                "function",
+                                "type",
+                                "timeout",
+                                "workers",
+                                "on_stale",
+                                "max_age",
+                                "stale_on",
+                            ]
                         )
                     )
                 ] = data.draw(junk)

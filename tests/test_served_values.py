@@ -31,7 +31,8 @@ from tests.stores import MAKERS, DictStorage, NumpyFiles, PickleFiles
 
 
 def manager(storage: StorageInterface, function: Callable[[], Any], **options: Any) -> DatedCacheManager:
-    made = DatedCacheManager(storage, verbose=False, **options)
+    # Functions are exchanged freely here; what that makes of stored values is not the topic.
+    made = DatedCacheManager(storage, verbose=False, on_stale="serve", **options)
     made.set_functions_dict({"x": function})
     return made
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smm._text import SIZE, TIME, parse_seconds, parse_size, parse_timeout, seconds, size
+from smm._text import SIZE, TIME, parse_seconds, parse_size, parse_time, seconds, size
 
 
 @pytest.mark.parametrize(
@@ -134,6 +134,22 @@ def test_short_times_are_read_as_they_are_printed(duration: float) -> None:
         assert parse_seconds(printed) == pytest.approx(duration, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("duration", "text"),
+    [
+        (125.4, "2 min 05 s"),
+        (3600.0, "1 h 00 min"),
+        (48 * 3600 - 31, "47 h 59 min"),
+        (48 * 3600, "2 d"),
+        (7 * 86400, "7 d"),
+        (8 * 86400 + 5 * 3600 + 29 * 60, "8 d 05 h"),
+        (3 * 86400 - 60, "3 d"),
+    ],
+)
+def test_long_times_are_printed_in_two_units(duration: float, text: str) -> None:
+    assert seconds(duration) == text
+
+
 @given(st.integers(1, 10**14))
 def test_sizes_are_read_as_they_are_printed(count: int) -> None:
     assert parse_size(size(count)) == pytest.approx(count, rel=0.01, abs=1)
@@ -153,12 +169,12 @@ def test_sizes_are_read_as_they_are_printed(count: int) -> None:
     ],
 )
 def test_timeouts(given: str | timedelta | None, wanted: float | None) -> None:
-    assert parse_timeout(given) == wanted
+    assert parse_time("timeout", given) == wanted
 
 
 @pytest.mark.parametrize(
     "given", [10, 0.5, True, "10", "ten minutes", timedelta(0), timedelta(-1), timedelta.max]
 )
 def test_what_is_no_timeout(given: Any) -> None:
-    with pytest.raises(ValueError, match=r"^timeout: .*or a datetime\.timedelta$"):
-        parse_timeout(given)
+    with pytest.raises(ValueError, match=r"^max_age: .*or a datetime\.timedelta$"):
+        parse_time("max_age", given)

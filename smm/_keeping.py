@@ -1,0 +1,198 @@
+"""What a manager holds: a memory, one storage, and what is asked of them without computing."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, MutableMapping
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from smm import _flights
+from smm._flights import Flight
+from smm._shelf import Shelf, copied
+from smm._staleness import Staleness
+from smm._tree import Refused, freeze, hand_out
+from smm.collect import Row
+from smm.errors import MetricNotStoredError, closest
+from smm.metric import Read, Record
+from smm.protocols import SIDECAR, StorageInterface
+
+if TYPE_CHECKING:
+    from smm._memory import BoundedMemory
+
+log = logging.getLogger("smm")
+
+hushed: ContextVar[bool] = ContextVar("smm_hushed", default=False)
+"""Whether a run tells how far it is, in place of the lines that `verbose` means."""
+
+
+class Keeping:
+    """A memory of canonical values over one storage, for functions without arguments by metric name."""
+
+    def __init__(
+        self,
+        storage_interface: StorageInterface,
+        *,
+        verbose: bool,
+        read_only: bool,
+        memory_limit: int | None = None,
+    ) -> None:
+        self.storage_interface = storage_interface
+        self.verbose = verbose
+        self.read_only = read_only
+        self.memory_limit = memory_limit
+        """Bytes that `cache` may take, unsaved values aside; None for no limit."""
+        self.functions_dict: dict[str, Callable[[], Any]] = {}
+        """What computes each declared metric; an entry put here is used from then on."""
+        self._shelf = Shelf(storage_interface)
+        self._staleness = Staleness(self.functions_dict, self._shelf.record)
+        self._records: dict[str, Record] = {}  # of what is in `cache`, unless that keeps them itself
+        self._unsaved: set[str] = set()  # names in `cache` that no storage holds yet
+        self._bounded: BoundedMemory | None = None  # `cache`, if it has a limit
+        if memory_limit is not None:
+            from smm._memory import BoundedMemory  # most managers have none, and need no cachetools
+
+            self._bounded = BoundedMemory(memory_limit, self._unsaved)
+        self.cache: MutableMapping[str, Any] = {} if self._bounded is None else self._bounded
+        """Canonical values by metric name; callers get views or copies of these."""
+        self._warned: set[str] = set()
+
+    # --- looking ----------------------------------------------------------------------------------------
+
+    def exists(self, name: str) -> bool:
+        """Whether the metric is in memory, or stored with its side-car. Opens no data."""
+        if name in self.cache:
+            return True
+        if is_sidecar(name):
+            return self._shelf.record(name.removesuffix(SIDECAR)) is not None
+        return self._shelf.exists(name)
+
+    def record(self, name: str) -> Record:
+        """What the side-car says, read from the storage.
+
+        Raises:
+            MetricNotStoredError: the metric is not stored, even if it is in memory.
+        """
+        exists = self.storage_interface.exists(name)
+        record = self._shelf.record(name) if exists else None
+        if exists and record is None:  # perhaps in the middle of a publication, whose writer has the lock
+            with self._flight(name, None), self._lock(name, None):
+                record = self._shelf.record(name)
+        if record is None:
+            raise self._not_stored(name)
+        return record
+
+    def date(self, name: str) -> datetime:
+        """When the stored value's computation ended: aware, UTC. The predecessor's dates are midnights.
+
+        Raises:
+            MetricNotStoredError: the metric is not stored, even if it is in memory.
+        """
+        return self.record(name).date
+
+    # --- removing ---------------------------------------------------------------------------------------
+
+    def delete(self, name: str, *, verbose: bool | None = None) -> None:
+        """Remove the metric from memory and its data and side-car from the storage.
+
+        Raises:
+            MetricNotStoredError: it is nowhere.
+            StorageAbilityError: the storage has no `delete`.
+        """
+        with self._flight(name, verbose):
+            if self.storage_interface.exists(name):
+                self._say(verbose, f"Delete {name}")
+                with self._lock(name, verbose):
+                    self._shelf.delete(name)
+                self._staleness.replaced(name)
+            elif name not in self.cache:
+                raise self._not_stored(name)
+            self._drop(name)
+
+    def clear_cache(self) -> None:
+        """Empty the memory cache, unsaved values with it. The storage is untouched."""
+        unsaved = list(self._unsaved)
+        self.cache.clear()
+        self._records.clear()
+        for name in unsaved:
+            if name not in self.cache:  # else another thread has just computed it: it is not saved
+                self._unsaved.discard(name)
+
+    # --- memory -----------------------------------------------------------------------------------------
+
+    def _remember(self, name: str, value: Any, record: Record) -> Any:
+        with contextlib.suppress(Refused):  # then `_give` copies it whole
+            value = freeze(value)
+        if self._bounded is not None:
+            self._bounded.remember(name, value, record)
+        else:
+            self._records[name] = record
+            self.cache[name] = value
+        return value
+
+    def _set_unsaved(self, name: str, unsaved: bool) -> None:
+        if unsaved:
+            self._unsaved.add(name)
+        else:
+            self._unsaved.discard(name)
+        if self._bounded is not None:
+            self._bounded.place(name)
+
+    def _drop(self, name: str) -> None:
+        self.cache.pop(name, None)
+        self._records.pop(name, None)
+        self._unsaved.discard(name)
+
+    def _give(self, name: str, value: Any) -> Any:
+        reader = _flights.current()
+        if reader is not None:
+            self._note_read(reader, name)
+        try:
+            return hand_out(value, writable=not self.read_only)
+        except Refused:  # a class of the user's may store what smm's own storages do not know
+            return copied(value)
+
+    def _note_read(self, reader: Flight, name: str) -> None:
+        """Note on the metric that is being computed what it reads, first come first noted."""
+        record = self._records.get(name) if self._bounded is None else self._bounded.record(name)
+        record = record or self._shelf.record(name)
+        if record is not None:
+            store = None if reader.key[0] == self._shelf.space else self._shelf.where
+            reader.reads.setdefault((store, name), Read(name=name, date=record.date, store=store))
+
+    # --- helpers ----------------------------------------------------------------------------------------
+
+    def _check_record(self, name: str, row: Callable[[], Any] | None, record: Record | None) -> None:
+        """Refuse to serve, or to replace, what other params have stored under the same name."""
+        if record is not None and isinstance(row, Row):
+            row.check_record(name, record, self._shelf.where)
+
+    def _flight(self, name: str, verbose: bool | None) -> Flight:
+        return _flights.enter((self._shelf.space, name), name, waiting=lambda line: self._say(verbose, line))
+
+    def _lock(self, name: str, verbose: bool | None) -> AbstractContextManager[object]:
+        return self._shelf.lock(name, waiting=lambda line: self._say(verbose, line))
+
+    def _not_stored(self, name: str) -> MetricNotStoredError:
+        if name in self.cache:
+            unsaved = ", unsaved" if name in self._unsaved else ""
+            detail = f"it is in memory{unsaved}: CM.save({name!r}) stores that value"
+        elif not is_sidecar(name) and self.storage_interface.exists(name):
+            detail = "its data is there without a side-car: it was never finished"
+        else:
+            known = name in self.functions_dict
+            detail = "" if known else closest(name, self.functions_dict).removeprefix("; ")
+        return MetricNotStoredError(name=name, where=self._shelf.where, detail=detail)
+
+    def _say(self, verbose: bool | None, line: str) -> None:
+        log.info("%s", line)
+        if (self.verbose and not hushed.get()) if verbose is None else verbose:
+            print(line)  # noqa: T201 - what `verbose` promises
+
+
+def is_sidecar(name: str) -> bool:
+    """Whether a name is that of a side-car."""
+    return name.endswith(SIDECAR)
