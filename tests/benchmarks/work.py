@@ -1,0 +1,55 @@
+"""The functions that are cached while smm and its peers are measured: next to nothing to compute."""
+
+from __future__ import annotations
+
+import functools
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+FLOATS_8KB = 1_024
+FLOATS_8MB = 1_048_576
+FLOATS_256MB = 32 * FLOATS_8MB
+
+
+def scaled(i: int) -> float:
+    """A float."""
+    return i * 0.5
+
+
+def product(a: int, b: int) -> float:
+    """Of two params."""
+    return a * 0.5 + b
+
+
+def one() -> float:
+    """Without params."""
+    return 1.5
+
+
+def array_8kb(i: int) -> NDArray[np.float64]:
+    """Some numbers."""
+    return filled(FLOATS_8KB, i)
+
+
+def array_8mb(i: int) -> NDArray[np.float64]:
+    """A million numbers; made once and kept, so that storing is what takes time."""
+    return filled(FLOATS_8MB, i)
+
+
+def array_256mb(i: int) -> NDArray[np.float64]:
+    """More than fits into a processor's cache."""
+    return np.arange(i, i + FLOATS_256MB, dtype=np.float64)
+
+
+@functools.lru_cache(maxsize=256)
+def filled(size: int, i: int) -> NDArray[np.float64]:
+    """Random numbers, the same for the same `i`."""
+    return np.random.default_rng(i).normal(size=size)
+
+
+def slow(i: int) -> float:
+    """Ten milliseconds in which the processor is free, as when waiting for a server."""
+    time.sleep(0.01)
+    return i * 0.5
