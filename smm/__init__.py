@@ -4,12 +4,14 @@ The door only. Each public name is imported from its room when it is first asked
 `import smm` costs the standard library's import and nothing else.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # to type checkers as good as that of `typing`, which takes a while to import
 if TYPE_CHECKING:
+    from typing import Any
+
     from smm import errors as errors
     from smm import testing as testing
     from smm.build import from_config as from_config
@@ -61,12 +63,17 @@ __all__ = ["__version__", *_HOME, *_ALIASES, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    from smm._pause import collector_paused
+
     if name in _MODULES:
         return import_module(f"smm.{name}")
     real = _ALIASES.get(name, name)
     if real not in _HOME:
         raise AttributeError(f"module 'smm' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"smm.{_HOME[real]}"), real)
+    with collector_paused():  # all that importing makes stays
+        value = globals()[name] = getattr(import_module(f"smm.{_HOME[real]}"), real)
     return value
 
 

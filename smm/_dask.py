@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from smm._child import begin, end
 from smm._engines import GUARD, Foreign, processors, refuse_within_an_import
-from smm._worker import Job, Ready, Task, prepare
+from smm._worker import Asked, Job, Ready, prepare
 from smm.errors import RunRefusedError, require
 
 _CONNECT_SECONDS = 10
@@ -42,8 +41,8 @@ def engine(address: str | None, workers: int | None) -> Foreign:
         _close(owned, True)
         raise
 
-    def everywhere(job: Job, tasks: Sequence[Task]) -> list[Ready]:
-        return list(client.run(prepare, job, tasks).values())
+    def everywhere(job: Job, asked: Asked) -> list[Ready]:
+        return list(client.run(prepare, job, asked).values())
 
     return Foreign(
         client.get_executor(pure=False),

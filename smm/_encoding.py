@@ -7,21 +7,23 @@ numpy's count as those. Its encoding, and the digest of that, are the same on ev
 from __future__ import annotations
 
 import datetime as dt
-import decimal
 import enum
-import fractions
-import hashlib
+import functools
 import math
-import pathlib
 import re
 import reprlib
 import types
-import uuid
-import zoneinfo
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from smm._blake import blake2b
+
+if TYPE_CHECKING:
+    import decimal
+
+    import numpy as np
+else:
+    from smm import _numpy as np
 
 ATOMS = frozenset({types.NoneType, bool, int, float, str, bytes})
 """Types whose values are canonical as they are and hash by what they are (0.0, -0.0 and nan apart)."""
@@ -71,9 +73,10 @@ def canonical(value: Any, above: tuple[int, ...] = ()) -> Any:
         if len(above) == DEEPEST:
             raise Unsupported(f"nested more than {DEEPEST} deep")
         return _CONTAINERS[kind](value, (*above, id(value)))
-    if kind in _CONVERSIONS:
-        return _CONVERSIONS[kind](value)
-    if kind in _PARTS or isinstance(value, enum.Enum):
+    conversions = _conversions()
+    if kind in conversions:
+        return conversions[kind](value)
+    if kind in _told_by_parts() or isinstance(value, enum.Enum):
         return value
     raise Unsupported(_described(value))
 
@@ -81,6 +84,8 @@ def canonical(value: Any, above: tuple[int, ...] = ()) -> Any:
 def fresh(value: Any) -> Any:
     """A canonical value for one call to change as it likes: containers built anew, arrays writable."""
     kind = type(value)
+    if kind in ATOMS:
+        return value
     if kind is np.ndarray:
         return value.copy()
     if kind in (list, tuple):
@@ -174,25 +179,31 @@ def _with_lasting_zone(value: dt.datetime | dt.time) -> dt.datetime | dt.time:
     return value
 
 
-_CONVERSIONS: dict[type, Callable[[Any], Any]] = {
-    dt.datetime: _with_lasting_zone,
-    dt.time: _with_lasting_zone,
-    np.ndarray: _array,
-    np.memmap: _array,
-    np.bool_: bool,
-    np.str_: str.__str__,  # str() would drop NULs at the end
-    np.bytes_: bytes.__bytes__,
-    **{np.dtype(code).type: int for code in np.typecodes["AllInteger"]},
-    **{np.dtype(code).type: float for code in "efd"},
-    **{np.dtype(code).type: complex for code in "FD"},
-}
+# The tables below need a number of libraries, numpy among them, and most calls need none of the tables.
+
+
+@functools.cache
+def _conversions() -> dict[type, Callable[[Any], Any]]:
+    """By type, what makes a value canonical."""
+    return {
+        dt.datetime: _with_lasting_zone,
+        dt.time: _with_lasting_zone,
+        np.ndarray: _array,
+        np.memmap: _array,
+        np.bool_: bool,
+        np.str_: str.__str__,  # str() would drop NULs at the end
+        np.bytes_: bytes.__bytes__,
+        **{np.dtype(code).type: int for code in np.typecodes["AllInteger"]},
+        **{np.dtype(code).type: float for code in "efd"},
+        **{np.dtype(code).type: complex for code in "FD"},
+    }
 
 
 def _described(value: Any) -> str:
     """A refused value, for a message. Never its repr, which may be long, slow or fail."""
     kind = type(value)
     text = f"an object of class {kind.__module__}.{kind.__qualname__}".replace("builtins.", "")
-    known = (*ATOMS, *_CONTAINERS, *_CONVERSIONS, *_PARTS)
+    known = (*ATOMS, *_CONTAINERS, *_conversions(), *_told_by_parts())
     over = next((other for other in kind.__mro__[1:] if other in known), None)
     return f"{text}, a subclass of {over.__name__}" if over else text
 
@@ -274,7 +285,7 @@ def encode(value: Any) -> bytes:
 
 def digest(value: Any) -> str:
     """Sixteen hexadecimal digits: blake2b with an eight-byte digest over `encode(value)`."""
-    return hashlib.blake2b(encode(value), digest_size=8).hexdigest()
+    return blake2b(encode(value), digest_size=8).hexdigest()
 
 
 def _encode_item(item: tuple[Any, Any]) -> bytes:
@@ -294,7 +305,7 @@ _SCALARS: dict[type, tuple[bytes, Callable[[Any], bytes]]] = {
     str: (b"s", lambda value: value.encode("utf-8", "surrogatepass")),
     bytes: (b"y", lambda value: value),
 }
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = "[\ud800-\udfff]"
 _SEQUENCES: dict[type, bytes] = {list: b"l", tuple: b"t"}
 _UNORDERED: dict[type, bytes] = {set: b"S", frozenset: b"F"}
 
@@ -311,7 +322,8 @@ def json_form(value: Any) -> Any:
         return {"type": "int", "hex": f"{value:x}"}
     if kind is float and not math.isfinite(value):
         return {"type": "float", "value": str(value)}
-    if kind is str and _SURROGATE.search(value):  # JSON takes two of them for the character they make
+    # JSON takes two of them for the character they make.
+    if kind is str and not value.isascii() and re.search(_SURROGATE, value):
         return {"type": "str", "hex": value.encode("utf-8", "surrogatepass").hex()}
     if kind in (types.NoneType, bool, int, float, str):
         return value
@@ -348,11 +360,13 @@ def parts(value: Any) -> tuple[str, dict[str, Any]]:
         name: str | None = value.name  # None for a Flag without any of its bits
         member = value.value if name is None else name
         return "enum", {"class": f"{kind.__module__}.{kind.__qualname__}", "name": member}
-    name, parts_of = _PARTS[type(value)]
+    name, parts_of = _told_by_parts()[type(value)]
     return name, parts_of(value)
 
 
 def _zone(value: dt.datetime | dt.time) -> Any:
+    import zoneinfo
+
     zone = value.tzinfo
     if type(zone) is zoneinfo.ZoneInfo and zone.key is not None:
         return zone.key
@@ -373,11 +387,10 @@ def _moment(value: dt.datetime | dt.time) -> dict[str, Any]:
 
 
 def _decimal(value: decimal.Decimal) -> str:
+    import decimal
+
     # str() asks the current context whether the E is a capital.
-    return _SCIENTIFIC.to_sci_string(value)
-
-
-_SCIENTIFIC = decimal.Context(capitals=1)
+    return decimal.Context(capitals=1).to_sci_string(value)
 
 
 def _count(value: np.datetime64 | np.timedelta64) -> dict[str, Any]:
@@ -402,33 +415,34 @@ def dtype_form(dtype: np.dtype[Any]) -> Any:
     return fields
 
 
-_PARTS: dict[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {
-    complex: ("complex", lambda value: {"real": value.real, "imag": value.imag}),
-    dt.date: ("date", lambda value: {"iso": value.isoformat()}),
-    dt.datetime: ("datetime", _moment),
-    dt.time: ("time", _moment),
-    dt.timedelta: (
-        "timedelta",
-        lambda value: {"days": value.days, "seconds": value.seconds, "microseconds": value.microseconds},
-    ),
-    decimal.Decimal: ("Decimal", lambda value: {"value": _decimal(value)}),
-    fractions.Fraction: (
-        "Fraction",
-        lambda value: {"numerator": int(value.numerator), "denominator": int(value.denominator)},
-    ),
-    uuid.UUID: ("UUID", lambda value: {"hex": value.hex}),
-    **{
-        kind: (kind.__name__, lambda value: {"path": str(value)})
-        for kind in (
-            pathlib.PurePosixPath,
-            pathlib.PureWindowsPath,
-            pathlib.PosixPath,
-            pathlib.WindowsPath,
-        )
-    },
-    range: ("range", lambda value: {"start": value.start, "stop": value.stop, "step": value.step}),
-    slice: ("slice", lambda value: {"start": value.start, "stop": value.stop, "step": value.step}),
-    np.datetime64: ("datetime64", _count),
-    np.timedelta64: ("timedelta64", _count),
-    np.ndarray: ("array", _array_parts),
-}
+@functools.cache
+def _told_by_parts() -> dict[type, tuple[str, Callable[[Any], dict[str, Any]]]]:
+    """By type, its name, and what takes a value apart."""
+    import decimal
+    import fractions
+    import pathlib
+    import uuid
+
+    paths = (pathlib.PurePosixPath, pathlib.PureWindowsPath, pathlib.PosixPath, pathlib.WindowsPath)
+    return {
+        complex: ("complex", lambda value: {"real": value.real, "imag": value.imag}),
+        dt.date: ("date", lambda value: {"iso": value.isoformat()}),
+        dt.datetime: ("datetime", _moment),
+        dt.time: ("time", _moment),
+        dt.timedelta: (
+            "timedelta",
+            lambda value: {"days": value.days, "seconds": value.seconds, "microseconds": value.microseconds},
+        ),
+        decimal.Decimal: ("Decimal", lambda value: {"value": _decimal(value)}),
+        fractions.Fraction: (
+            "Fraction",
+            lambda value: {"numerator": int(value.numerator), "denominator": int(value.denominator)},
+        ),
+        uuid.UUID: ("UUID", lambda value: {"hex": value.hex}),
+        **{kind: (kind.__name__, lambda value: {"path": str(value)}) for kind in paths},
+        range: ("range", lambda value: {"start": value.start, "stop": value.stop, "step": value.step}),
+        slice: ("slice", lambda value: {"start": value.start, "stop": value.stop, "step": value.step}),
+        np.datetime64: ("datetime64", _count),
+        np.timedelta64: ("timedelta64", _count),
+        np.ndarray: ("array", _array_parts),
+    }

@@ -18,7 +18,7 @@ from multiprocessing import current_process
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from smm._blame import last_line
-from smm._worker import Batch, Job, Ready, Task, is_shared, prepare, work
+from smm._worker import Asked, Batch, Job, Ready, Task, asked, is_shared, prepare, work
 from smm.errors import RunRefusedError, TravelError
 from smm.run import Outcome
 
@@ -189,7 +189,7 @@ class Foreign:
         *,
         name: str,
         workers: int,
-        everywhere: Callable[[Job, Sequence[Task]], list[Ready]] | None = None,
+        everywhere: Callable[[Job, Asked], list[Ready]] | None = None,
         end: Callable[[bool], None] = lambda _at_once: None,
     ) -> None:
         self.name = name
@@ -215,14 +215,14 @@ class Foreign:
                 return
             self.apart = True
             self._job = Job(token=job.token, payload=pack(True), children=True)
-            for ready in answered(self.name, tasks, lambda: self._everywhere(self._job, tasks)):
+            for ready in answered(self.name, tasks, lambda: self._everywhere(self._job, asked(tasks))):
                 check_ready(self.name, ready, place)
         except BaseException:
             self._end(True)
             raise
 
-    def _somewhere(self, job: Job, tasks: Sequence[Task]) -> list[Ready]:
-        return [self._executor.submit(prepare, job, tasks).result()]
+    def _somewhere(self, job: Job, asked: Asked) -> list[Ready]:
+        return [self._executor.submit(prepare, job, asked).result()]
 
     def capacity(self) -> int:
         """A batch for each worker."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
 from typing import Any
 
 from smm.errors import closest
@@ -24,7 +23,11 @@ def check_executor(executor: Any) -> None:
     Raises:
         ValueError: it is no executor, nor a word or an address for one.
     """
-    if isinstance(executor, Executor) or (isinstance(executor, str) and is_executor_text(executor)):
+    if isinstance(executor, str) and is_executor_text(executor):
+        return
+    from concurrent.futures import Executor
+
+    if isinstance(executor, Executor):
         return
     hint = closest(executor, EXECUTORS) if isinstance(executor, str) else ""
     raise ValueError(f"executor is {executor!r}; it must be {WANTED}, or a concurrent.futures.Executor{hint}")

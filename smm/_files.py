@@ -1,4 +1,4 @@
-"""Files that are whole or not there: names for metrics, atomic writing, check sums.
+"""Files that are whole or not there: names for metrics, atomic writing.
 
 A file is written in `<folder>/.smm/tmp/` and moved over the real one. What a killed process leaves there is
 swept by a later one; everything else removes its own.
@@ -9,30 +9,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import io
 import os
 import re
-import secrets
 import stat
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
-import numpy as np
-from numpy.typing import NDArray
-from zlib_ng import zlib_ng
-
+from smm._reading import crc32, crc32_of_file
 from smm.errors import MetricNameError
 from smm.metric import Stamp
-
-crc32 = zlib_ng.crc32
-"""As `zlib.crc32`, five times as fast."""
 
 OWN_FOLDER = ".smm"
 """Within each folder of results, what smm needs besides them; deleting it loses no result."""
 
+_ASIDE = os.path.join(OWN_FOLDER, "tmp")
+
 LONGEST_FILE_NAME = 255
 """Bytes; the limit of every common file system."""
 
+_TO_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_BY_EFFECTIVE_ID = os.access in os.supports_effective_ids
 _DAY_NS = 24 * 3600 * 10**9
 _BUFFER = 1 << 17
 
@@ -40,8 +35,8 @@ _BUFFER = 1 << 17
 # --- names -----------------------------------------------------------------------------------------------
 
 _PLAIN_STEM = re.compile(r"[A-Za-z0-9_~=+,-][A-Za-z0-9._~=+,-]*")
-_ENCODED_STEM = re.compile(r"(?:[A-Za-z0-9._~=+,-]|%[0-9A-F]{2})+")
-_ENCODED = re.compile(r"[^A-Za-z0-9._~=+,-]|^\.")
+_ENCODED_STEM = r"(?:[A-Za-z0-9._~=+,-]|%[0-9A-F]{2})+"
+_ENCODED = r"[^A-Za-z0-9._~=+,-]|^\."
 
 
 def file_stem(name: str, *, longest_ending: int) -> str:
@@ -58,7 +53,7 @@ def file_stem(name: str, *, longest_ending: int) -> str:
         MetricNameError: the name is empty, no valid Unicode, or makes a file name of over 255 bytes.
     """
     try:
-        stem = name if _PLAIN_STEM.fullmatch(name) else _ENCODED.sub(_percent, name)
+        stem = name if _PLAIN_STEM.fullmatch(name) else re.sub(_ENCODED, _percent, name)
     except UnicodeEncodeError:
         raise MetricNameError(
             name=name, reason="has a character that no file name can hold (a lone surrogate); leave it out"
@@ -79,52 +74,19 @@ def name_of_stem(stem: str) -> str | None:
     """The metric name of which `file_stem` makes `stem`; None if there is none."""
     if _PLAIN_STEM.fullmatch(stem):
         return stem
-    if not _ENCODED_STEM.fullmatch(stem):
+    if not re.fullmatch(_ENCODED_STEM, stem):
         return None
+    from urllib.parse import unquote_to_bytes
+
     try:
         name = unquote_to_bytes(stem).decode()
     except UnicodeDecodeError:
         return None
-    return name if _ENCODED.sub(_percent, name) == stem else None
+    return name if re.sub(_ENCODED, _percent, name) == stem else None
 
 
 def _percent(found: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in found[0].encode())
-
-
-# --- reading ---------------------------------------------------------------------------------------------
-
-
-def read_whole(path: str) -> tuple[NDArray[np.uint8], os.stat_result]:
-    """All bytes of a file, in writable memory of their own, and what the file looked like meanwhile.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with open(path, "rb", buffering=0) as file:
-        status = os.fstat(file.fileno())
-        content = np.empty(status.st_size, np.uint8)
-        view, filled = content.data, 0
-        while filled < len(view):
-            count = file.readinto(view[filled:])
-            if not count:
-                break
-            filled += count
-    return content[:filled], status
-
-
-def crc32_of_file(path: str) -> int:
-    """The check sum of a file's bytes, read piece by piece."""
-    total, piece = 0, bytearray(_BUFFER)
-    with open(path, "rb", buffering=0) as file:
-        while count := file.readinto(piece):
-            total = crc32(memoryview(piece)[:count], total)
-    return total
-
-
-def is_as_noted(status: os.stat_result, stamp: Stamp) -> bool:
-    """Whether a file's size and time are the stamp's, so that its check sum must be too."""
-    return status.st_size == stamp.size and status.st_mtime_ns == stamp.mtime_ns
 
 
 # --- writing ---------------------------------------------------------------------------------------------
@@ -151,7 +113,8 @@ class NewFile:
         self._fsync = fsync
         self._path = ""  # until the file is made
         self._descriptor = -1
-        self._writer: io.BufferedWriter | None = None
+        self._pending = bytearray()  # small parts, to be written together
+        self._written = False
         self._crc32 = 0
 
     @property
@@ -167,42 +130,52 @@ class NewFile:
         Raises:
             OSError: the disk is full, or whatever else keeps a file from being written.
         """
-        if self._writer is None:
-            self._make()
-            self._writer = io.BufferedWriter(io.FileIO(self._descriptor, "w", closefd=False), _BUFFER)
-        self._crc32 = crc32(data, self._crc32)
-        self._writer.write(data)
+        self._written = True
+        view = data if type(data) is bytes else memoryview(data).cast("B")
+        if len(view) >= _BUFFER:
+            self._flush()
+            self._put(view)
+            return
+        self._pending += view
+        if len(self._pending) >= _BUFFER:
+            self._flush()
 
     def finish(self) -> Stamp:
         """End the writing, and say what the file looks like. Errors of the disk come here at the latest."""
         path = self.path
-        if self._writer is not None:
-            self._writer.close()
+        if self._written:
+            self._flush()
             # Network file systems tell of a full disk when a descriptor closes; the lock needs this one open.
             os.close(os.dup(self._descriptor))
             total = self._crc32
         else:
             total = crc32_of_file(path)
         if self._fsync:
-            _to_disk(path)
-        status = os.stat(path)
+            to_disk(path)
+        # Who opened it by its path may have put another file there.
+        status = os.fstat(self._descriptor) if self._written else os.stat(path)
         return Stamp(size=status.st_size, mtime_ns=status.st_mtime_ns, crc32=total)
 
-    def publish(self, target: str) -> None:
+    def publish(self, target: str, *, last: bool = True) -> None:
         """Move the finished file to `target`, in place of a file or link there.
+
+        Args:
+            target: in the folder it was made for.
+            last: whether nothing follows that will bring the folder to the disk; matters for `fsync`.
 
         Raises:
             OSError: it stays where it was, or with `fsync`, may not have reached the disk.
         """
         try:
+            self._flush()
             os.replace(self._path, target)
         except BaseException:
             self.discard()
             raise
         self._path = ""
         self._close()
-        if self._fsync:
-            _to_disk(os.path.dirname(target))
+        if self._fsync and last:
+            to_disk(os.path.dirname(target))
 
     def discard(self) -> None:
         """Remove the temporary file; fine if it is published, was never made, or is gone."""
@@ -213,26 +186,71 @@ class NewFile:
         self._close()
 
     def _make(self) -> None:
-        directory = os.path.join(self._folder, OWN_FOLDER, "tmp")
-        path = os.path.join(directory, secrets.token_hex(16) + self._ending)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            self._descriptor = os.open(path, flags, 0o666)
-        except FileNotFoundError:
-            make_folders(self._folder, fsync=self._fsync)
-            self._descriptor = os.open(path, flags, 0o666)
+        directory = f"{self._folder}/{_ASIDE}"
+        path = f"{directory}/{os.urandom(16).hex()}{self._ending}"
+        self._descriptor = _made(path, self._folder, fsync=self._fsync)
         self._path = path
         with contextlib.suppress(OSError):  # a file system without locks; its old files stay
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _sweep_once(directory, now_ns=os.fstat(self._descriptor).st_mtime_ns)
+        if directory not in _swept:
+            _sweep_once(directory, now_ns=os.fstat(self._descriptor).st_mtime_ns)
+
+    def _flush(self) -> None:
+        pending, self._pending = self._pending, bytearray()
+        self._put(pending)
+
+    def _put(self, data: bytes | bytearray | memoryview) -> None:
+        if data:
+            if self._descriptor < 0:
+                self._make()
+            self._crc32 = crc32(data, self._crc32)
+            _write_all(self._descriptor, data)
 
     def _close(self) -> None:
-        if self._writer is not None:
-            with contextlib.suppress(OSError):  # it tries once more to write what a full disk refused
-                self._writer.close()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def write_small(folder: str, target: str, content: bytes, *, fsync: bool = False) -> None:
+    """Write a small file of a folder in one step, in place of one that is there.
+
+    As a `NewFile` does, but for what nobody looks at before it is in place: one write, no lock on it.
+
+    Raises:
+        OSError: it could not be written; what was there is as it was.
+    """
+    path = f"{folder}/{_ASIDE}/{os.urandom(16).hex()}"
+    descriptor = _made(path, folder, fsync=fsync)
+    try:
+        try:
+            _write_all(descriptor, content)
+            if fsync:
+                _sync(descriptor)
+        finally:
+            os.close(descriptor)  # where network file systems tell of a full disk
+        os.replace(path, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise
+    if fsync:
+        to_disk(folder)
+
+
+def _made(path: str, folder: str, *, fsync: bool) -> int:
+    """A descriptor of a new temporary file, its folders made if they are missing."""
+    try:
+        return os.open(path, _TO_MAKE, 0o666)
+    except FileNotFoundError:
+        make_folders(folder, fsync=fsync)
+        return os.open(path, _TO_MAKE, 0o666)
+
+
+def _write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
+    written = os.write(descriptor, data)
+    while written < len(data):  # over 2 GiB, or nearly over a limit, which the next attempt tells
+        written += os.write(descriptor, memoryview(data)[written:])
 
 
 def make_folders(folder: str, *, fsync: bool = False) -> None:
@@ -254,7 +272,7 @@ def make_folders(folder: str, *, fsync: bool = False) -> None:
         raise _not_a_folder(folder) from None
     if fsync:
         for made in missing:
-            _to_disk(os.path.dirname(made))
+            to_disk(os.path.dirname(made))
     mode = stat.S_IMODE(os.stat(folder).st_mode)
     for own in (OWN_FOLDER, os.path.join(OWN_FOLDER, "tmp")):
         path = os.path.join(folder, own)
@@ -273,6 +291,8 @@ def check_folder(folder: str) -> None:
         NotADirectoryError: the folder, or one above it, is a file.
         PermissionError: the folder, or what smm needs in it, or the one it would be made in, is read-only.
     """
+    if _is_writable(f"{folder}/{_ASIDE}") and _is_writable(folder):
+        return
     nearest = folder
     while not os.path.lexists(nearest):
         nearest = os.path.dirname(nearest)
@@ -282,8 +302,12 @@ def check_folder(folder: str) -> None:
             continue
         if not os.path.isdir(path):
             raise _not_a_folder(path)
-        if not os.access(path, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        if not _is_writable(path):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+
+def _is_writable(folder: str) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=_BY_EFFECTIVE_ID)
 
 
 def _not_a_folder(path: str) -> NotADirectoryError:
@@ -298,19 +322,23 @@ def remove_file(path: str, *, fsync: bool = False) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     if fsync:
-        _to_disk(os.path.dirname(path))
+        to_disk(os.path.dirname(path))
 
 
-def _to_disk(path: str) -> None:
+def to_disk(path: str) -> None:
     """Wait until what was written to a file or folder survives a power failure."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if hasattr(fcntl, "F_FULLFSYNC"):  # macOS, whose fsync stops at the disk's own cache
-            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-        else:
-            os.fsync(descriptor)
+        _sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    if hasattr(fcntl, "F_FULLFSYNC"):  # macOS, whose fsync stops at the disk's own cache
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(descriptor)
 
 
 # --- sweeping --------------------------------------------------------------------------------------------
@@ -319,14 +347,12 @@ _swept: set[str] = set()
 
 
 def _sweep_once(directory: str, *, now_ns: int) -> None:
-    """Remove what killed processes left a day ago or earlier; once per process and directory.
+    """Remove what killed processes left a day ago or earlier; to be called once per process and directory.
 
     Args:
         directory: of temporary files.
         now_ns: by the clock of its file system, which may be another machine's.
     """
-    if directory in _swept:
-        return
     _swept.add(directory)
     with contextlib.suppress(OSError), os.scandir(directory) as entries:
         for entry in entries:

@@ -8,19 +8,23 @@ same. A variable that is renamed counts as a change.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import attrs
-
+from smm._blake import blake2b
+from smm._imported import note_imports
 from smm._parts import Part
-from smm._project_files import forget, note_imports
+from smm._project_files import forget
 from smm._reach import Reach
 from smm._statements import OtherCodeError, UnreadError
+
+if TYPE_CHECKING:
+    import attrs
+else:
+    from smm import _attrs as attrs
 
 __all__ = ["Fingerprint", "Unknown", "changed", "fingerprint", "note_imports"]
 
@@ -141,7 +145,7 @@ def _taken(root: Part) -> Fingerprint:
                     order.append(target)
             searched += 1
     text = "\n".join((*forms, *map(str, links)))
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     named = _named(order)
     parts = {name: part.look.digest for name, part in named.items()}
     return Fingerprint(digest=digest, parts=parts, sources=_Sources(named), python=PYTHON)

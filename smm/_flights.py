@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self, TypeAlias
 
+from smm import _warm
 from smm.errors import CircularMetricError
 
 Key: TypeAlias = tuple[Hashable, str]
@@ -36,6 +37,8 @@ _OF_PARENT_PROCESS = 0
 _mutex = threading.RLock()
 """Guards `_flying` and the waiters of each flight. Held for lookups only."""
 _flying: dict[Key, Flight] = {}
+_begun = 0
+"""How many flights there have been."""
 _current: ContextVar[Flight | None] = ContextVar("smm_flight", default=None)
 
 
@@ -105,6 +108,7 @@ class Flight:
 
     def _begin(self) -> Flight | None:
         """Take the key, or return who has it, now with this flight among those who wait."""
+        global _begun
         with _mutex:
             leader = _flying.get(self.key)
             if leader is not None and leader._is_over():
@@ -121,6 +125,8 @@ class Flight:
                 leader._waiters.add(self)
                 return leader
             self._gate.acquire(blocking=False)
+            _warm.busy = True  # first: it may say so in vain, but must not fail to
+            _begun += 1
             _flying[self.key] = self
             return None
 
@@ -146,6 +152,7 @@ class Flight:
                 self.failure = None  # which would only keep its traceback, and so this flight, alive
             if _flying.get(self.key) is self:
                 del _flying[self.key]
+                _warm.busy = bool(_flying)
                 self._gate.release()
         self._frame = None
 
@@ -188,6 +195,22 @@ def enter(key: Key, name: str, *, waiting: Callable[[str], None] | None = None) 
 def current() -> Flight | None:
     """The innermost flight this code runs in; None outside of any."""
     return _current.get()
+
+
+def calm() -> int | None:
+    """A mark of this moment, for `still_calm`; None while anything is in flight."""
+    begun = _begun  # first: a flight that begins now is either seen here or seen later
+    return None if _warm.busy else begun
+
+
+def beginnings() -> threading.RLock:
+    """While this is held, no other thread begins a flight."""
+    return _mutex
+
+
+def still_calm(mark: int) -> bool:
+    """Whether no flight has begun since; to be asked with `beginnings()` held."""
+    return mark == _begun
 
 
 def refuse_circle(key: Key, name: str) -> None:
@@ -251,6 +274,7 @@ def _keep_own_flights() -> None:
         flight._thread = _OF_PARENT_PROCESS
         _flying[flight.key] = flight
         flight = flight.parent
+    _warm.busy = bool(_flying)
 
 
 os.register_at_fork(after_in_child=_keep_own_flights)

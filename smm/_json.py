@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import reprlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from smm._npy import plain_array
 from smm._refusals import Refused, refusal_of
 from smm._tree import Damaged
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    from smm import _numpy as np
 
 MAX_DEPTH = 100
 """How deep lists and dicts may be nested; Python's own JSON reader recurses."""
@@ -22,12 +25,13 @@ MAX_DIGITS = 4300
 
 _TOO_LONG = 10**MAX_DIGITS
 _EXACT = frozenset({type(None), bool, float})
+_DECODER = json.JSONDecoder()
 _CONTAINERS = frozenset({list, tuple, dict})
 _LONG_PLACE = 80
 _OTHERS = "use NpyStorageInterface or NpzStorageInterface"
 # JSON writes each surrogate by itself, and reads a pair of them as one character.
-_SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
-_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_SURROGATE_PAIR = "[\ud800-\udbff][\udc00-\udfff]"
+_TEXT = rb'(?s)"(?:[^"\\]|\\.)*+"'
 
 
 def canonical_json(data: Any) -> Any:
@@ -52,6 +56,8 @@ def canonical_json(data: Any) -> Any:
 
 def write_json(canonical: Any) -> bytes:
     """The text, ASCII, of what `canonical_json` returned."""
+    if type(canonical) is float and math.isfinite(canonical):
+        return repr(canonical).encode()  # as `dumps` does, in a tenth of the time
     return json.dumps(canonical).encode("ascii")
 
 
@@ -65,7 +71,12 @@ def read_json(buffer: Any) -> Any:
     if not content:
         raise Damaged("empty")
     try:
-        return json.loads(content.decode("utf-8"))
+        text = content.decode("utf-8")
+        if not text[:1].isspace():
+            value, end = _DECODER.raw_decode(text)  # half of what `loads` takes for a number
+            if end == len(text):
+                return value
+        return json.loads(text)
     except UnicodeDecodeError as error:
         raise Damaged(f"no UTF-8 text at byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -145,7 +156,7 @@ def _int(value: int) -> int:
 
 
 def _text(value: str) -> str:
-    if not value.isascii() and _SURROGATE_PAIR.search(value):
+    if not value.isascii() and re.search(_SURROGATE_PAIR, value):
         raise Refused(
             found="a str with two surrogates that JSON reads as one character",
             way_out='save x.encode("utf-16", "surrogatepass").decode("utf-16"), or use NpzStorageInterface',
@@ -154,6 +165,8 @@ def _text(value: str) -> str:
 
 
 def _array(array: NDArray[Any], depth: int) -> Any:
+    from smm._npy import plain_array
+
     plain = plain_array(array, allow_pickle=True)
     if plain.dtype.kind not in "biufU" or plain.dtype.char == "g":
         raise Refused(found=f"an array of {plain.dtype}", way_out=_way_out_of(plain.dtype))
@@ -196,7 +209,7 @@ def _too_deep() -> Refused:
 def _depth(content: bytes) -> int:
     """How deep brackets are nested outside of text."""
     depth = deepest = 0
-    for byte in re.findall(rb"[\[{\]}]", _TEXT.sub(b"", content)):
+    for byte in re.findall(rb"[\[{\]}]", re.sub(_TEXT, b"", content)):
         depth += 1 if byte in b"[{" else -1
         deepest = max(deepest, depth)
     return deepest

@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-import logging
+import enum
+import functools
+import sys
 from collections.abc import Callable, MutableMapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from smm import _flights
+from smm import _flights, _warm
 from smm._flights import Flight
 from smm._shelf import Shelf, copied
 from smm._staleness import Staleness
-from smm._tree import Refused, freeze, hand_out
+from smm._tree import PYTHON_ATOMS, Refused, freeze, hand_out
 from smm.collect import Row
 from smm.errors import MetricNotStoredError, closest
-from smm.metric import Read, Record
+from smm.metric import Read, Record, SideCar
 from smm.protocols import SIDECAR, StorageInterface
 
 if TYPE_CHECKING:
     from smm._memory import BoundedMemory
 
-log = logging.getLogger("smm")
-
 hushed: ContextVar[bool] = ContextVar("smm_hushed", default=False)
 """Whether a run tells how far it is, in place of the lines that `verbose` means."""
+
+
+class _Absent(enum.Enum):
+    """No value; None is a value."""
+
+    ABSENT = enum.auto()
+
+
+ABSENT = _Absent.ABSENT
 
 
 class Keeping:
@@ -49,16 +58,21 @@ class Keeping:
         """What computes each declared metric; an entry put here is used from then on."""
         self._shelf = Shelf(storage_interface)
         self._staleness = Staleness(self.functions_dict, self._shelf.record)
-        self._records: dict[str, Record] = {}  # of what is in `cache`, unless that keeps them itself
+        # Of what is in `cache`, unless that keeps them itself; as the side-car's text if it comes from there.
+        self._records: dict[str, Record | str] = {}
         self._unsaved: set[str] = set()  # names in `cache` that no storage holds yet
         self._bounded: BoundedMemory | None = None  # `cache`, if it has a limit
+        self._unbounded = _warm.Cache()  # else
+        self.cells = self._unbounded.cells
+        """What calls may have without asking (`smm._warm`); empty ones if there is a limit."""
         if memory_limit is not None:
             from smm._memory import BoundedMemory  # most managers have none, and need no cachetools
 
             self._bounded = BoundedMemory(memory_limit, self._unsaved)
-        self.cache: MutableMapping[str, Any] = {} if self._bounded is None else self._bounded
+        self.cache: MutableMapping[str, Any] = self._unbounded if self._bounded is None else self._bounded
         """Canonical values by metric name; callers get views or copies of these."""
         self._warned: set[str] = set()
+        self._sources_kept: set[str] = set()  # digests of code
 
     # --- looking ----------------------------------------------------------------------------------------
 
@@ -123,9 +137,25 @@ class Keeping:
 
     # --- memory -----------------------------------------------------------------------------------------
 
-    def _remember(self, name: str, value: Any, record: Record) -> Any:
-        with contextlib.suppress(Refused):  # then `_give` copies it whole
-            value = freeze(value)
+    def cell(self, name: str) -> _warm.Cell:
+        """Where the quickest calls look for the value of a metric."""
+        return self._unbounded.cell(name)
+
+    def _remember(self, name: str, value: Any, record: Record | str, mark: int | None = None) -> Any:
+        """Keep a value in memory, made read-only, and return it.
+
+        With a `mark` of `_flights.calm`, nothing is kept and ABSENT returned, if any flight has begun
+        since: it may have brought a newer value, or deleted this one.
+        """
+        if type(value) not in PYTHON_ATOMS:
+            with contextlib.suppress(Refused):  # then `_give` copies it whole
+                value = freeze(value)
+        if mark is None:
+            return self._keep(name, value, record)
+        with _flights.beginnings():
+            return self._keep(name, value, record) if _flights.still_calm(mark) else ABSENT
+
+    def _keep(self, name: str, value: Any, record: Record | str) -> Any:
         if self._bounded is not None:
             self._bounded.remember(name, value, record)
         else:
@@ -136,6 +166,7 @@ class Keeping:
     def _set_unsaved(self, name: str, unsaved: bool) -> None:
         if unsaved:
             self._unsaved.add(name)
+            self._unbounded.unready(name)
         else:
             self._unsaved.discard(name)
         if self._bounded is not None:
@@ -147,9 +178,12 @@ class Keeping:
         self._unsaved.discard(name)
 
     def _give(self, name: str, value: Any) -> Any:
-        reader = _flights.current()
-        if reader is not None:
-            self._note_read(reader, name)
+        if _warm.busy:
+            reader = _flights.current()
+            if reader is not None:
+                self._note_read(reader, name)
+        if type(value) in PYTHON_ATOMS:
+            return value
         try:
             return hand_out(value, writable=not self.read_only)
         except Refused:  # a class of the user's may store what smm's own storages do not know
@@ -157,15 +191,21 @@ class Keeping:
 
     def _note_read(self, reader: Flight, name: str) -> None:
         """Note on the metric that is being computed what it reads, first come first noted."""
-        record = self._records.get(name) if self._bounded is None else self._bounded.record(name)
-        record = record or self._shelf.record(name)
+        record = self._record_in_memory(name) or self._shelf.record(name)
         if record is not None:
             store = None if reader.key[0] == self._shelf.space else self._shelf.where
             reader.reads.setdefault((store, name), Read(name=name, date=record.date, store=store))
 
+    def _record_in_memory(self, name: str) -> Record | None:
+        """Of the value that memory has, if that did not come into it by hand."""
+        record = self._records.get(name) if self._bounded is None else self._bounded.record(name)
+        return Record.from_json(name, record) if isinstance(record, str) else record
+
     # --- helpers ----------------------------------------------------------------------------------------
 
-    def _check_record(self, name: str, row: Callable[[], Any] | None, record: Record | None) -> None:
+    def _check_record(
+        self, name: str, row: Callable[[], Any] | None, record: Record | SideCar | None
+    ) -> None:
         """Refuse to serve, or to replace, what other params have stored under the same name."""
         if record is not None and isinstance(row, Row):
             row.check_record(name, record, self._shelf.where)
@@ -187,10 +227,25 @@ class Keeping:
             detail = "" if known else closest(name, self.functions_dict).removeprefix("; ")
         return MetricNotStoredError(name=name, where=self._shelf.where, detail=detail)
 
-    def _say(self, verbose: bool | None, line: str) -> None:
-        log.info("%s", line)
-        if (self.verbose and not hushed.get()) if verbose is None else verbose:
+    def _say(self, verbose: bool | None, line: str, *values: object) -> None:
+        """Tell of an action; `values` go into the line if there is anybody to read it."""
+        shown = (self.verbose and not hushed.get()) if verbose is None else verbose
+        logged = "logging" in sys.modules and _log().isEnabledFor(20)  # INFO
+        if not shown and not logged:
+            return
+        line = line.format(*values) if values else line
+        if logged:
+            _log().info("%s", line)
+        if shown:
             print(line)  # noqa: T201 - what `verbose` promises
+
+
+@functools.cache
+def _log() -> Any:
+    """The logger; asked for when someone has imported logging, without which nobody listens."""
+    import logging
+
+    return logging.getLogger("smm")
 
 
 def is_sidecar(name: str) -> bool:

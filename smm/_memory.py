@@ -65,7 +65,7 @@ def weight(value: Any) -> int:
 
 class _Entry(NamedTuple):
     value: Any
-    record: Record | None
+    record: Record | str | None
     size: int = 0
     """Unsaved values are not weighed."""
 
@@ -105,7 +105,7 @@ class BoundedMemory(MutableMapping[str, Any]):
 
     # --- what a manager needs besides a mapping ---------------------------------------------------------
 
-    def remember(self, name: str, value: Any, record: Record | None) -> None:
+    def remember(self, name: str, value: Any, record: Record | str | None) -> None:
         """Keep a value with its record."""
         # Outside of the lock: a large value takes its time.
         size = None if name in self._unsaved else _ENTRY + weight(value)
@@ -118,7 +118,7 @@ class BoundedMemory(MutableMapping[str, Any]):
         for stray in self._held.keys() - self._unsaved:
             self.place(stray)
 
-    def record(self, name: str) -> Record | None:
+    def record(self, name: str) -> Record | str | None:
         """What `remember` was given with the value."""
         with self._lock:
             entry = self._entry(name)

@@ -202,7 +202,11 @@ def _unknown_inputs(metrics: Mapping[str, MetricConfig], declared: Mapping[Any, 
 
 
 def _circle(metrics: Mapping[str, MetricConfig]) -> Iterator[Refusal]:
-    reads = {name: [source.metric for source in metric.inputs.values()] for name, metric in metrics.items()}
+    reads = {
+        name: [source.metric for source in metric.inputs.values()]
+        for name, metric in metrics.items()
+        if metric.inputs
+    }
     try:
         graphlib.TopologicalSorter(reads).prepare()
     except graphlib.CycleError as error:

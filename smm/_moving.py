@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from smm._files import OWN_FOLDER, NewFile, crc32_of_file, remove_file
+from smm._files import OWN_FOLDER, NewFile, remove_file
+from smm._reading import crc32_of_file
 from smm._shelf import UNFINISHED, Shelf
 from smm.errors import StorageAbilityError
 from smm.file_storage import FileBasedStorageInterface

@@ -11,21 +11,23 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, cast
 
 from smm._encoding import BITS_IN_DECIMAL, digest, encode, json_form, parts, short
 from smm.errors import MetricNameError
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from smm import _numpy as np
 
 _LONGEST_PART = 40
 _LONGEST_TEXT = 120
 """Of all params in a name, as the file name counts them: so no row fails for the length of its params."""
 
-_PLAIN_WORD = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,39}")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = "[\ud800-\udfff]"
 _NOT_PLAIN = frozenset({"none", "true", "false", "nan", "inf"})
-_UNSAFE = re.compile("[^A-Za-z0-9_.=+,\xa1-\ud7ff\ue000-\U0010ffff-]+")
+_UNSAFE = "[^A-Za-z0-9_.=+,\xa1-\ud7ff\ue000-\U0010ffff-]+"
 """What a readable form leaves out: separators, control characters, lone surrogates, and the `~`."""
 
 
@@ -53,7 +55,7 @@ def check_name(name: Any, way_out: str) -> None:
         wrong = "is every lambda's"
     elif name.endswith("_date"):
         wrong = "ends in '_date', which names side-cars"
-    elif _SURROGATE.search(name):
+    elif not name.isascii() and re.search(_SURROGATE, name):
         wrong = "has a lone surrogate, which no file name can hold"
     else:
         return
@@ -103,6 +105,31 @@ def metric_name(
     return f"{base_name}_{_cut(text, _LONGEST_TEXT)}~{digest((tuple(positional), others))}"
 
 
+def metric_names(base_name: str, columns: Sequence[Sequence[Any]]) -> list[str] | None:
+    """`metric_name` of many calls at once, of which all params are plain; None if any is not.
+
+    Args:
+        base_name: the metric.
+        columns: for each positional param its values in all calls, which are of one type.
+    """
+    texts = []
+    for column in columns:
+        write = _PLAIN_COLUMNS.get(type(column[0]))
+        text = None if write is None else write(column)
+        if text is None:
+            return None
+        texts.append(text)
+    if not texts or (type(texts[-1][0]) is str and "date" in texts[-1]):
+        return None
+    form = base_name.replace("%", "%%") + "_%s" * len(texts)
+    try:
+        names = list(map(form.__mod__, zip(*texts, strict=True)))
+    except ValueError:  # an int of so many digits that Python does not write it
+        return None
+    # Plain parts are ASCII: as many characters in a file name.
+    return names if max(map(len, names)) <= len(base_name) + 1 + _LONGEST_TEXT else None
+
+
 def legacy_metric_name(base_name: str, params: Iterable[Any]) -> str:
     """The name that simple-metrics-manager 0.3 to 0.5 gave: a `name_generation_function` for its stores.
 
@@ -118,6 +145,17 @@ def _plain(value: Any) -> str | None:
     return None if write is None else write(value)
 
 
+def _is_plain_word(value: str) -> bool:
+    """Up to 40 letters, digits and hyphens, a letter first, and none of the words of other values."""
+    return (
+        len(value) <= 40
+        and value.isascii()
+        and value[:1].isalpha()
+        and value.replace("-", "0").isalnum()
+        and value.lower() not in _NOT_PLAIN
+    )
+
+
 def _labelled(name: str, value: Any) -> str | None:
     plain = _plain(value)
     return None if plain is None else f"{name}={plain}"
@@ -128,8 +166,28 @@ _PLAIN: dict[type, Callable[[Any], str | None]] = {
     bool: str,
     int: lambda value: str(value) if value.bit_length() <= BITS_IN_DECIMAL else None,
     float: lambda value: repr(value).replace(".", "p") if math.isfinite(value) else None,
-    str: lambda value: value if _PLAIN_WORD.fullmatch(value) and value.lower() not in _NOT_PLAIN else None,
+    str: lambda value: value if _is_plain_word(value) else None,
 }
+
+
+def _floats(column: Sequence[float]) -> Sequence[Any] | None:
+    if not all(map(math.isfinite, column)):
+        return None
+    return [text.replace(".", "p") for text in map(repr, column)]
+
+
+def _words(column: Sequence[str]) -> Sequence[Any] | None:
+    return column if all(map(_PLAIN[str], set(column))) else None
+
+
+_PLAIN_COLUMNS: dict[type, Callable[[Sequence[Any]], Sequence[Any] | None]] = {
+    type(None): lambda column: column,
+    bool: lambda column: column,
+    int: lambda column: column,
+    float: _floats,
+    str: _words,
+}
+"""Values of one type as what `%s` writes as their plain parts; None if one of them has none."""
 
 
 def _readable(value: Any) -> str:
@@ -166,7 +224,7 @@ def _listed(texts: Iterable[str]) -> str:
 
 
 def _safe(text: str) -> str:
-    return _cut(_UNSAFE.sub("-", text), _LONGEST_PART)
+    return _cut(re.sub(_UNSAFE, "-", text), _LONGEST_PART)
 
 
 def _cut(text: str, longest: int) -> str:

@@ -7,6 +7,7 @@ one checks every claim against the bytes that are there before it does anything,
 from __future__ import annotations
 
 import ast
+import functools
 import math
 import pickle
 import re
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from smm._refusals import Refused, refusal_of
 from smm._tree import Damaged, duplicate
+from smm._tree import Pickled as Pickled
 
 Buffer: TypeAlias = Any
 """Anything with the buffer interface; best an `np.empty(size, np.uint8)` that a file was read into."""
@@ -30,12 +32,9 @@ MAX_HEADER = 1 << 20
 
 _MAGIC = b"\x93NUMPY"
 _ALIGN = 64
+_SHORT = 500
 _SHAPE_ROOM = 4096
 _DTYPE_DEPTH = 32
-
-
-class Pickled(ValueError):  # noqa: N818 - a verdict; who knows the file makes an error of it
-    """The bytes hold pickled objects, and the caller did not allow them."""
 
 
 class Writable(Protocol):
@@ -184,7 +183,7 @@ def _header(array: NDArray[Any]) -> bytes:
     Written here because numpy warns about versions 2 and 3, which readers of this decade all know.
     """
     text = _header_text(array)
-    encoding = "latin-1" if max(text) <= "\xff" else "utf-8"
+    encoding = "latin-1" if text.isascii() or max(text) <= "\xff" else "utf-8"
     raw = text.encode(encoding)
     version = 3 if encoding == "utf-8" else 1 if len(raw) + _ALIGN < 1 << 16 else 2
     length_size = 2 if version == 1 else 4
@@ -263,7 +262,6 @@ def is_npy(data: Buffer) -> bool:
 
 _Header: TypeAlias = tuple[tuple[int, ...], bool, np.dtype[Any]]
 
-# What nearly every header looks like; the rest goes a slower way.
 _SIMPLE_HEADER = re.compile(
     r"\{'descr': '([^']{1,60})', 'fortran_order': (True|False), "
     r"'shape': \(((?:\d{1,20}, )*(?:\d{1,20},?)?)\), \} *\n?"
@@ -299,12 +297,22 @@ def _read_header(data: memoryview) -> tuple[tuple[int, ...], bool, np.dtype[Any]
     return *_parsed(text), start + length
 
 
+# The same few headers come again and again; parsing one takes longer than reading 8 KB.
+@functools.lru_cache(maxsize=256)
+def _simply_parsed(text: str) -> _Header | None:
+    """The same, of what nearly every header looks like; None for others."""
+    simple = _SIMPLE_HEADER.fullmatch(text)
+    if not simple:
+        return None
+    type_text, order, numbers = simple.groups()
+    return tuple(map(int, re.findall(r"\d+", numbers))), order == "True", _dtype_of(type_text)
+
+
 def _parsed(text: str) -> _Header:
     """The three values of a header's text."""
-    simple = _SIMPLE_HEADER.fullmatch(text)
-    if simple:
-        type_text, order, numbers = simple.groups()
-        return tuple(map(int, re.findall(r"\d+", numbers))), order == "True", _dtype_of(type_text)
+    parsed = _simply_parsed(text) if len(text) <= _SHORT else None
+    if parsed is not None:
+        return parsed
     header = _literal(text)
     if type(header) is not dict or header.keys() != {"descr", "fortran_order", "shape"}:
         raise Damaged("a header without exactly descr, fortran_order and shape")

@@ -35,12 +35,13 @@ from smm._npy import (
     plain_array,
     read_npy,
 )
-from smm._npy import Pickled as Pickled
 from smm._refusals import Refused as Refused
 from smm._refusals import refusal_of
 from smm._tree import PYTHON_ATOMS, Build, flatten, unflatten
 from smm._tree import Damaged as Damaged
-from smm._zip import Member, ZipWriter, members
+from smm._tree import Newer as Newer
+from smm._tree import Pickled as Pickled
+from smm._zip import Member, ZipWriter, members, members_as_written
 
 _LAYOUT = 1
 _PROGRAM = "smm.json"
@@ -50,15 +51,6 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 # What would not name a member well: numpy gives some of it a meaning, other tools would unpack it elsewhere.
 _ODD_KEY = re.compile(r"[/\\:]|^[. ]|[. ]$|\.npy$|^arr_\d+$|^file$|^smm\.json$")
 _SCALAR_TYPE = re.compile(r"[<>|][?bBhHiIlLqQuefdgcFDGmM]\d{0,2}(\[[0-9a-zA-Zμ]{1,40}\])?")
-
-
-class Newer(ValueError):  # noqa: N818 - a verdict; who knows the file makes an error of it
-    """Written in a later layout than this version reads; `found` and `known` are for the message."""
-
-    def __init__(self, *, found: str, known: str) -> None:
-        super().__init__(found, known)
-        self.found = found
-        self.known = known
 
 
 # --- data to file ----------------------------------------------------------------------------------------
@@ -287,7 +279,9 @@ def read_npz(buffer: Buffer, *, allow_pickle: bool = False, checked: bool = Fals
         Pickled: objects, and not `allow_pickle`.
         Newer: a later version of smm wrote it.
     """
-    found = members(buffer)
+    found = (members_as_written(buffer) if checked else None) or members(buffer)
+    if len(found) == 1 and found[0].name == "arr_0.npy":  # what most metrics are: one array
+        return _content(found[0], allow_pickle=allow_pickle, checked=checked)
     told = next((member for member in found if member.name == _PROGRAM), None)
     program = None if told is None else _told_program(told.data(checked=checked))
     arrays = {

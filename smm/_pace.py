@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-
-import attrs
+from typing import TYPE_CHECKING
 
 from smm.errors import MetricNotStoredError
 from smm.metric import Reason
 from smm.run import Plan, Runnable
+
+if TYPE_CHECKING:
+    import attrs
+else:
+    from smm import _attrs as attrs
 
 _SAMPLE = 16
 """Records that are read for each metric."""
@@ -46,8 +50,9 @@ class Paces:
 
     def learn(self, name: str, seconds: float) -> None:
         """Take in what a row took."""
-        rows, total = self._seen.get(self.base_name(name), (0, 0.0))
-        self._seen[self.base_name(name)] = rows + 1, total + seconds
+        base_name = self.base_name(name)
+        rows, total = self._seen.get(base_name, (0, 0.0))
+        self._seen[base_name] = rows + 1, total + seconds
 
 
 def recorded(

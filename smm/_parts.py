@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import attrs
-
+from smm._blake import blake2b
 from smm._places import MISSING, Place, is_smm, undecorated, wrapped
 from smm._plain import plain
 from smm._statements import Bound, Definition
 from smm._syntax_dump import Chain, Imported, dump, names, readable
+
+if TYPE_CHECKING:
+    import attrs
+else:
+    from smm import _attrs as attrs
 
 _CODE = (FunctionType, type, MethodType, partial)
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -101,7 +104,7 @@ class Part:
                     said = re.split("[. ]", label)
                     lines.update(f"{label} = {part.name}" for part in found.parts if part.name not in said)
         text = "\n".join((*sorted(lines), self._dump()))
-        digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+        digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
         labels = sorted(links)
         return Look(
             digest=digest,

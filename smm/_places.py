@@ -6,14 +6,14 @@ import ast
 import importlib.machinery
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.machinery import ModuleSpec
-from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
-from smm._project_files import file_source, is_project_file, mark_of, module_source, text_source
+from smm._imported import is_project_file, mark_of
+from smm._project_files import file_source, module_source, text_source
 from smm._statements import Bound, Source, UnreadError
 from smm._syntax_dump import Chain, chain_of
 
@@ -24,6 +24,9 @@ class Missing:
 
 MISSING = Missing()
 """In place of the value of a name that has none, or whose module is not loaded."""
+
+Mark: TypeAlias = tuple[str, Mapping[str, Any] | None, object]
+"""A module's name, its globals if it is loaded, and what `mark_of` says of them."""
 
 
 class Place:
@@ -51,20 +54,13 @@ class Place:
         self.namespace = namespace
         self.package = package
         self._is_registered = is_registered
-        self._mark = None if namespace is None else mark_of(namespace)
+        self.mark: Mark = name, namespace, None if namespace is None else mark_of(namespace)
+        """To know later whether its name still means this module, as it was when it was looked at."""
         self.shown = _shown(name, file, namespace)
         """The name by which a person knows it: a script by its file's."""
         self._source: Source | None = None
         self._known_bounds: dict[str, tuple[Source | None, Sequence[Bound]]] = {}
         self.is_package = package == name or (namespace is not None and "__path__" in namespace)
-
-    @property
-    def is_current(self) -> bool:
-        """Whether its name still means this module, as it was when it was looked at."""
-        if not self._is_registered:
-            return True
-        now = loaded_namespace(self.name)
-        return now is self.namespace and (now is None or mark_of(now) is self._mark)
 
     # --- as it runs -------------------------------------------------------------------------------------
 
@@ -211,7 +207,7 @@ def _shown(name: str, file: str | None, namespace: Mapping[str, Any] | None) -> 
     spec = namespace.get("__spec__")
     if isinstance(spec, ModuleSpec):  # python -m
         return spec.name
-    return name if file is None else Path(file).stem
+    return name if file is None else os.path.splitext(os.path.basename(file))[0]
 
 
 # --- finding modules --------------------------------------------------------------------------------------
@@ -221,6 +217,18 @@ def loaded_namespace(name: str) -> Mapping[str, Any] | None:
     """The globals of a module that is loaded; None if it is not."""
     namespace = getattr(sys.modules.get(name), "__dict__", None)  # any object may stand there
     return namespace if isinstance(namespace, dict) else None
+
+
+def are_current(marks: Iterable[Mark]) -> bool:
+    """Whether all these names still mean these modules, as they were when they were looked at."""
+    modules = sys.modules
+    for name, namespace, mark in marks:
+        now = getattr(modules.get(name), "__dict__", None)
+        if now is not namespace and not (namespace is None and not isinstance(now, dict)):
+            return False
+        if namespace is not None and mark_of(namespace) is not mark:
+            return False
+    return True
 
 
 def find(name: str) -> Place | None:

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import datetime as dt
-import decimal
 import enum
-import fractions
-import hashlib
-import pathlib
-import uuid
+from collections.abc import Mapping
+from importlib import import_module
 from types import EllipsisType, NoneType
 from typing import Any
+
+from smm._blake import blake2b
 
 _DEEPEST = 20
 
 _AS_WRITTEN = (
     *(NoneType, EllipsisType, bool, float, complex, str, bytes, range),
-    *(
-        dt.date,
-        dt.datetime,
-        dt.time,
-        dt.timedelta,
-        dt.timezone,
-        decimal.Decimal,
-        fractions.Fraction,
-        uuid.UUID,
-    ),
+    *(dt.date, dt.datetime, dt.time, dt.timedelta, dt.timezone),
 )
-_PATHS = (pathlib.PurePosixPath, pathlib.PureWindowsPath, pathlib.PosixPath, pathlib.WindowsPath)
+# By module, which is loaded where there is such a value.
+_AS_WRITTEN_TOO = {"decimal": ("Decimal",), "fractions": ("Fraction",), "uuid": ("UUID",)}
+_PATHS = {"pathlib": ("PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath")}
 
 
 def plain(value: Any, *, changeable: bool = False, depth: int = 0) -> str | None:
@@ -42,7 +34,7 @@ def plain(value: Any, *, changeable: bool = False, depth: int = 0) -> str | None
     kind = type(value)
     if kind is int:
         return f"{value:#x}"  # Python refuses to write very long ones in decimal
-    if kind in _AS_WRITTEN or (changeable and kind in _PATHS):
+    if kind in _AS_WRITTEN or _is_one(kind, _AS_WRITTEN_TOO) or (changeable and _is_one(kind, _PATHS)):
         return ascii(value)
     if isinstance(value, enum.Enum):
         return f"{kind.__qualname__}({plain(value.value)})"
@@ -51,6 +43,11 @@ def plain(value: Any, *, changeable: bool = False, depth: int = 0) -> str | None
     if kind is tuple or kind is frozenset or (changeable and kind in (list, set, dict)):
         return None if depth == _DEEPEST else _container(value, changeable, depth + 1)
     return None
+
+
+def _is_one(kind: type, known: Mapping[str, tuple[str, ...]]) -> bool:
+    module = str(kind.__module__).partition(".")[0]
+    return module in known and kind in [getattr(import_module(module), name) for name in known[module]]
 
 
 def _container(value: Any, changeable: bool, depth: int) -> str | None:
@@ -67,5 +64,5 @@ def _container(value: Any, changeable: bool, depth: int) -> str | None:
 def _array(value: Any) -> str | None:
     if value.dtype.hasobject:
         return None
-    digest = hashlib.blake2b(value.tobytes(), digest_size=16).hexdigest()
+    digest = blake2b(value.tobytes(), digest_size=16).hexdigest()
     return f"{type(value).__name__}({value.dtype.str}, {value.shape}, {digest})"

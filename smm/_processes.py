@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
-
-import attrs
+from typing import TYPE_CHECKING
 
 from smm._child import begin, end
 from smm._engines import Answer, Pack, answered, check_ready, refuse_within_an_import
-from smm._worker import Batch, Job, Ready, Task, prepare, work
+from smm._pause import collector_paused
+from smm._worker import Asked, Batch, Job, Ready, Task, asked, prepare, work
+
+if TYPE_CHECKING:
+    import attrs
+else:
+    from smm import _attrs as attrs
+
+
+def _prepared(job: Job, asked: Asked) -> Ready:
+    """`prepare`, in a process of its own.
+
+    What it has imported stays until it ends; to search it for garbage then would take longer than all else.
+    """
+    with collector_paused():
+        ready = prepare(job, asked)
+    gc.freeze()
+    return ready
 
 
 class _Worker:
     """A pool of one process: one that dies takes no neighbour's work with it."""
 
-    def __init__(self, job: Job, tasks: Sequence[Task]) -> None:
+    def __init__(self, job: Job, asked: Asked) -> None:
         self.pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=begin)
-        self.ready: Future[Ready] = self.pool.submit(prepare, job, tasks)
+        self.ready: Future[Ready] = self.pool.submit(_prepared, job, asked)
         self.job = attrs.evolve(job, payload=None)  # which it has kept
 
     def kill(self) -> None:
@@ -45,6 +64,7 @@ class _Worker:
         """End the pool; unless at once, a process that is still starting is waited for."""
         if at_once:
             self.kill()
+        # Without waiting, the end of the interpreter may come in between, and hang (Python 3.11).
         self.pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -70,7 +90,9 @@ class Processes:
         refuse_within_an_import(self.name)
         self._job = Job(token=job.token, payload=pack(False))
         self._changed = changed
-        started = [_Worker(self._job, tasks) for _ in range(self.workers)]
+        wanted = asked(tasks)
+        answered(self.name, tasks, partial(pickle.dumps, wanted))  # before any worker fails to get it
+        started = [_Worker(self._job, wanted) for _ in range(self.workers)]
         self._idle += started
         try:
             for worker in started:
@@ -113,12 +135,15 @@ class Processes:
         return True
 
     def close(self, *, at_once: bool) -> None:
-        """End all processes."""
+        """End all processes, side by side: each takes a while to end."""
         with self._mutex:
             self._closed = True
             workers = [*self._idle, *self._busy.values(), *self._starting]
-        for worker in workers:
-            worker.close(at_once=at_once)
+        closing = [threading.Thread(target=worker.close, kwargs={"at_once": at_once}) for worker in workers]
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join()
 
     def _done(self, answer: Answer) -> None:
         with self._mutex:
@@ -128,9 +153,9 @@ class Processes:
             elif not self._closed:
                 worker.kill()  # what its metric has started
                 worker.pool.shutdown(wait=False)
-                new = _Worker(self._job, ())
+                new = _Worker(self._job, asked(()))
                 self._starting.add(new)
-                new.ready.add_done_callback(lambda ready: self._begun(new, ready))
+                new.ready.add_done_callback(partial(self._begun, new))
 
     def _begun(self, worker: _Worker, ready: Future[Ready]) -> None:
         with self._mutex:

@@ -2,92 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
-import linecache
 import os
-import sys
-import sysconfig
-import tokenize
 from collections.abc import Mapping
-from importlib.machinery import EXTENSION_SUFFIXES
-from typing import Any, TypeAlias
+from typing import Any, TextIO
 
+from smm._imported import Stamp, first_look, is_edited, look_anew, mark_of, stamp_of
 from smm._statements import AGAIN, Source, UnreadError
 
-Stamp: TypeAlias = tuple[int, int]
-"""Modification time in nanoseconds, and size."""
-
-_INSTALLED = frozenset({"site-packages", "dist-packages"})
-_LIBRARIES = tuple(
-    {
-        os.path.join(os.path.abspath(folder), "")
-        for folder in (
-            os.path.dirname(__file__),
-            os.path.dirname(os.__file__),
-            sysconfig.get_path("stdlib"),
-            sysconfig.get_path("platstdlib"),
-        )
-    }
-)
-_WITHOUT_SOURCE = (*EXTENSION_SUFFIXES, ".pyc")
-
-
-@functools.lru_cache(maxsize=4096)
-def is_project_file(file: str) -> bool:
-    """Whether a file is the user's own: none of Python's, of an installed package's or of smm's."""
-    path = os.path.abspath(file)
-    if path.endswith(_WITHOUT_SOURCE) or path.startswith(_LIBRARIES):
-        return False
-    return _INSTALLED.isdisjoint(path.split(os.sep))
-
-
-# --- files as they were imported ------------------------------------------------------------------------
-
-# By module: its spec, and
-_first_seen: dict[str, tuple[object, Stamp | None]] = {}  # how its file looked when it was seen first
-_as_imported: dict[str, tuple[object, Source]] = {}  # its source, once that has been read
-_modules_seen = (0, 0)  # how many there were, and the id of the last
-
-
-def note_imports() -> None:
-    """Note how the files of all modules of the user look, to know later whether one was edited since.
-
-    To be called soon after they are imported, for instance when a metric is declared. Costs nothing if no
-    module has come since the last call.
-    """
-    global _modules_seen
-    if _modules_seen != (len(sys.modules), id(next(reversed(sys.modules.values()), None))):
-        modules = list(sys.modules.items())
-        _modules_seen = len(modules), id(modules[-1][1])
-        for name, module in modules:
-            namespace = getattr(module, "__dict__", None)
-            if isinstance(namespace, dict):
-                _note(name, namespace)
-
-
-def _note(name: str, namespace: Mapping[str, Any]) -> Stamp | None:
-    """How the file of a module looked when that was first seen; a module imported again is seen anew."""
-    mark = mark_of(namespace)
-    seen = _first_seen.get(name)
-    if seen is not None and seen[0] is mark:
-        return seen[1]
-    file = namespace.get("__file__")
-    stamp = _stamp(file) if isinstance(file, str) and is_project_file(file) else None
-    _first_seen[name] = mark, stamp
-    return stamp
-
-
-def mark_of(namespace: Mapping[str, Any]) -> object:
-    """Another object after every import of a module. A script has none, but is never imported again."""
-    return namespace.get("__spec__") or namespace.get("__name__")
-
-
-def _stamp(file: str) -> Stamp | None:
-    try:
-        status = os.stat(file)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size
+# By module: its spec, and its source, once that has been read.
+_as_imported: dict[str, tuple[object, Source]] = {}
 
 
 def module_source(namespace: Mapping[str, Any], file: str) -> Source:
@@ -100,8 +25,8 @@ def module_source(namespace: Mapping[str, Any], file: str) -> Source:
     known = _as_imported.get(name)
     if known is not None and known[0] is mark:
         return known[1]
-    seen = _note(name, namespace)
-    if seen is not None and os.path.isfile(file) and seen != _stamp(file):
+    seen = first_look(name, namespace)
+    if seen is not None and os.path.isfile(file) and seen != stamp_of(file):
         raise UnreadError(f"{file} was edited after it was imported; {AGAIN}")
     source = file_source(file, namespace)
     _as_imported[name] = mark, source
@@ -116,8 +41,9 @@ def forget(file: str) -> bool:
     """
     found = False
     for name, (_, source) in list(_as_imported.items()):
-        if source.file == file and _first_seen[name][1] != _stamp(file):
-            del _as_imported[name], _first_seen[name]
+        if source.file == file and is_edited(name, file):
+            del _as_imported[name]
+            look_anew(name)
             found = True
     return found
 
@@ -128,10 +54,12 @@ def file_source(file: str, namespace: Mapping[str, Any] | None = None) -> Source
     Raises:
         UnreadError: it is not there, or cannot be read.
     """
-    stamp = _stamp(file)
+    stamp = stamp_of(file)
     if stamp is not None:
         return _read(file, stamp)
     loader = {key: value for key, value in (namespace or {}).items() if key.startswith("__")}
+    import linecache
+
     lines = linecache.getlines(file, loader)
     if not lines:
         kept = "is kept nowhere" if file.startswith("<") else "is not there any more"
@@ -142,11 +70,22 @@ def file_source(file: str, namespace: Mapping[str, Any] | None = None) -> Source
 @functools.lru_cache(maxsize=1024)
 def _read(file: str, _stamp: Stamp) -> Source:
     try:
-        with tokenize.open(file) as stream:
+        with _opened(file) as stream:
             text = stream.read()
     except (OSError, SyntaxError, UnicodeDecodeError) as error:
         raise UnreadError(f"its source, {file}, cannot be read: {error}") from error
     return Source(file, text)
+
+
+def _opened(file: str) -> TextIO:
+    """A source file in its encoding, which nearly all leave unsaid."""
+    with open(file, "rb") as stream:
+        head = stream.readline() + stream.readline()
+    if b"coding" in head or head.startswith(codecs.BOM_UTF8):
+        import tokenize
+
+        return tokenize.open(file)
+    return open(file, encoding="utf-8")
 
 
 @functools.lru_cache(maxsize=1024)

@@ -14,8 +14,12 @@ from collections.abc import Iterator, Sequence
 from importlib.machinery import all_suffixes
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-import attrs
+if TYPE_CHECKING:
+    import attrs
+else:
+    from smm import _attrs as attrs
 
 
 def meant_file(module: str, folders: Sequence[Path]) -> Path | None:

@@ -16,10 +16,21 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from smm import _places
+from smm._imported import note_imports
 from smm._parts import Found, Local, Named, Part, State
-from smm._places import MISSING, Place, is_smm, loaded_namespace, module_of, own_dict, undecorated, wrapped
+from smm._places import (
+    MISSING,
+    Mark,
+    Place,
+    are_current,
+    is_smm,
+    loaded_namespace,
+    module_of,
+    own_dict,
+    undecorated,
+    wrapped,
+)
 from smm._plain import plain
-from smm._project_files import note_imports
 from smm._statements import Bound, UnreadError
 from smm._syntax_dump import Chain, Imported, chain_of
 
@@ -33,15 +44,15 @@ class Reach:
     def __init__(self) -> None:
         self._cells_run = _cells_run()
         self._places: dict[str, Place | None] = {}
+        self._marks: list[Mark] = []  # of these
         self._unregistered: dict[int, tuple[Any, Place | None]] = {}  # with the namespace
         self._named: dict[tuple[Place, str], Part] = {}
         self._of_values: dict[int, tuple[Any, Part]] = {}  # with the value; no other can take its id then
         note_imports()
 
     def holds(self) -> bool:
-        """Whether what was found is still what would be found."""
-        places = list(self._places.values())
-        return self._cells_run == _cells_run() and all(each.is_current for each in places if each is not None)
+        """Whether what was found is still what would be found. Asked for every value that is loaded."""
+        return self._cells_run == _cells_run() and are_current(self._marks)
 
     def root(self, function: Any) -> Part:
         """Where a metric's code begins.
@@ -74,7 +85,9 @@ class Reach:
 
     def _place(self, name: str) -> Place | None:
         if name not in self._places:
-            self._places.setdefault(name, _places.find(name))
+            place = self._places.setdefault(name, _places.find(name))
+            if place is not None:
+                self._marks.append(place.mark)
         return self._places[name]
 
     def _place_around(self, function: FunctionType) -> Place | None:
@@ -403,5 +416,5 @@ def _name(value: Any) -> str:
 
 def _cells_run() -> int:
     """How many cells of a notebook have been run so far."""
-    cells = (loaded_namespace("__main__") or {}).get("In")
+    cells = getattr(sys.modules.get("__main__"), "__dict__", {}).get("In")
     return len(cells) if isinstance(cells, list) else 0

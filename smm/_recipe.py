@@ -7,23 +7,23 @@ from; its storage and its declarations by value. Memory is never part of it.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
-import pickle
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-import attrs
-
-from smm._worker import recalled
 from smm.collect import Row, Rows
 from smm.errors import TravelError
 from smm.storage import MemoryStorageInterface
+
+if TYPE_CHECKING:
+    import attrs
+else:
+    from smm import _attrs as attrs
 
 Reduced: TypeAlias = tuple[Any, ...]
 
@@ -82,6 +82,8 @@ def packed(manager: Any, by_value: bool) -> bytes:
         with _running_main_again(not by_value and _has_script()):
             if by_value and (dumps := _by_value()) is not None:
                 return dumps(manager)
+            import pickle
+
             return pickle.dumps(manager)
     except TravelError:
         raise
@@ -103,6 +105,8 @@ def _running_main_again(does: bool) -> Iterator[None]:
 
 def _by_value() -> Callable[[Any], bytes] | None:
     """How to pickle functions by value; None where no library for it is installed."""
+    import importlib.util
+
     if importlib.util.find_spec("cloudpickle") is None:
         return None
     dumps: Callable[[Any], bytes] = importlib.import_module("cloudpickle").dumps
@@ -154,11 +158,15 @@ def reduced(manager: Any) -> Reduced:
 
 
 def _by_name(named: tuple[str, str], modules: list[str]) -> Reduced:
+    from smm._worker import recalled
+
     module, name = named
     return recalled, (module, name, modules, _folders([module, *modules]))
 
 
 def _can_be_pickled(value: Any) -> bool:
+    import pickle
+
     try:
         pickle.dumps(value)
     except Exception:  # noqa: BLE001 - whatever a class of the user's raises

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
+import functools
 from collections.abc import Callable, Iterator, Mapping, Set
 from datetime import date, time, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from smm import _numpy as np
 
 _PLAIN = "save plain data: arrays, numbers, str, bytes, None, and lists, tuples and dicts of these"
 
@@ -47,10 +50,10 @@ def _way_out(value: Any) -> str:
     by_library = _LIBRARIES.get((library, type(value).__name__))
     if by_library is not None:
         return by_library
-    for kinds, way_out in _WAYS_OUT:
+    for kinds, way_out in _ways_out():
         if isinstance(value, kinds):
             return way_out
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if hasattr(type(value), "__dataclass_fields__"):
         return "save dataclasses.asdict(x)"
     if hasattr(type(value), "__attrs_attrs__"):
         return "save attrs.asdict(x)"
@@ -76,26 +79,30 @@ _LIBRARIES = {
     ("fractions", "Fraction"): "save (x.numerator, x.denominator)",
     ("uuid", "UUID"): "save str(x)",
 }
-# The first that fits is told, so the special come before the general.
-_WAYS_OUT: tuple[tuple[Any, str], ...] = (
-    (np.ma.MaskedArray, "save x.filled(), or {'data': x.data, 'mask': np.ma.getmaskarray(x)}"),
-    ((np.recarray, np.record), "save np.asarray(x).astype(x.dtype.descr)"),
-    (np.ndarray, "save np.asarray(x)"),
-    (enum.Enum, "save x.value"),
-    (np.generic, "save x.item()"),
-    (bool, "save bool(x)"),
-    (int, "save int(x)"),
-    (float, "save float(x)"),
-    (complex, "save complex(x)"),
-    (str, "save str(x)"),
-    ((bytes, bytearray, memoryview), "save bytes(x)"),
-    (list, "save list(x)"),
-    (tuple, "save tuple(x)"),
-    (Mapping, "save dict(x)"),
-    ((Set, range, Iterator), "save list(x)"),
-    (date, "save x.isoformat() or np.datetime64(x)"),
-    (time, "save x.isoformat()"),
-    (timedelta, "save np.timedelta64(x)"),
-    (type, "save its name"),
-    (Callable, "save what it returns"),
-)
+
+
+@functools.cache
+def _ways_out() -> tuple[tuple[Any, str], ...]:
+    """By type. The first that fits is told, so the special come before the general."""
+    return (
+        (np.ma.MaskedArray, "save x.filled(), or {'data': x.data, 'mask': np.ma.getmaskarray(x)}"),
+        ((np.recarray, np.record), "save np.asarray(x).astype(x.dtype.descr)"),
+        (np.ndarray, "save np.asarray(x)"),
+        (enum.Enum, "save x.value"),
+        (np.generic, "save x.item()"),
+        (bool, "save bool(x)"),
+        (int, "save int(x)"),
+        (float, "save float(x)"),
+        (complex, "save complex(x)"),
+        (str, "save str(x)"),
+        ((bytes, bytearray, memoryview), "save bytes(x)"),
+        (list, "save list(x)"),
+        (tuple, "save tuple(x)"),
+        (Mapping, "save dict(x)"),
+        ((Set, range, Iterator), "save list(x)"),
+        (date, "save x.isoformat() or np.datetime64(x)"),
+        (time, "save x.isoformat()"),
+        (timedelta, "save np.timedelta64(x)"),
+        (type, "save its name"),
+        (Callable, "save what it returns"),
+    )

@@ -12,22 +12,24 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from smm._blame import last_line
-from smm._pace import Forecast, MetricForecast
 from smm._text import seconds, size
 from smm._values import summary
 from smm.collect import Row
 from smm.errors import CorruptMetricError, FailedBeforeError, MetricNotStoredError
 from smm.manager import DatedCacheManager
-from smm.metric import Record
 from smm.protocols import FolderStorage
-from smm.run import Outcome, RunReport
+
+if TYPE_CHECKING:
+    from smm._pace import Forecast, MetricForecast
+    from smm.metric import Record
+    from smm.run import Outcome, RunReport
 
 _MOST_FAILURES = 20
 """Failures of a run that are shown one by one."""
@@ -51,6 +53,7 @@ def as_text(*parts: RenderableType) -> str:
         force_terminal=terminal,
         width=shutil.get_terminal_size().columns if terminal else _WIDE,
         highlight=False,
+        emoji=False,
     )
     for part in parts:
         console.print(part, soft_wrap=isinstance(part, str | Text), markup=False)

@@ -5,18 +5,23 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import attrs
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from smm._render import count_cell, date, new_table
 from smm._text import size
-from smm.graph import Edge, Graph, Node
 from smm.maintain import MetricStatus, Status
 from smm.metric import Reason
+
+if TYPE_CHECKING:
+    import attrs
+
+    from smm.graph import Edge, Graph, Node
+else:
+    from smm import _attrs as attrs
 
 STYLES = {"fresh": "green", "stale": "yellow", "missing": "cyan", "failed": "bold red"}
 """The states that a row can be in, and their colours."""

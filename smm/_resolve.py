@@ -56,11 +56,20 @@ class Resolver:
         self._allow = None if allow is None else allow_list(allow)
         self._modules: dict[str, ModuleType] = {}
         self._failed: set[str] = set()
+        # What has been answered, by dotted path: a thousand metrics may share a module, or a function.
+        self._refusals: dict[str, str | None] = {}
+        self._found: dict[str, Any] = {}
+        self._fine: set[str] = set()  # modules that may be used
 
     # --- before anything is imported ---------------------------------------------------------------------
 
     def refusal(self, path: str) -> str | None:
         """Why `path` may not be written, or None. Imports nothing."""
+        if path not in self._refusals:
+            self._refusals[path] = self._judged(path)
+        return self._refusals[path]
+
+    def _judged(self, path: str) -> str | None:
         parts = path.split(".")
         if not _DOTTED.fullmatch(path):
             return f"{path!r} is no dotted path; write package.module.name"
@@ -101,6 +110,8 @@ class Resolver:
         Raises:
             UnresolvedError: it may not be named, is not there, or its module could not be imported.
         """
+        if path in self._found:
+            return self._found[path]
         refused = self.refusal(path)
         if refused is not None:
             raise UnresolvedError(refused)
@@ -109,12 +120,14 @@ class Resolver:
         for depth, part in enumerate(parts):
             here, last = ".".join(parts[: depth + 1]), depth == len(parts) - 1
             thing = self._step(thing, part, here, last) if depth else self._module(here)
-            if isinstance(thing, ModuleType):
+            if isinstance(thing, ModuleType) and here not in self._fine:
                 self._check_modules(path, here, thing)
+                self._fine.add(here)
         if isinstance(thing, ModuleType):
             raise UnresolvedError(f"{path!r} is a module; name something in it{_example(thing, path)}")
         if callable(thing):
             self._check_homes(path, thing)
+        self._found[path] = thing
         return thing
 
     def _step(self, owner: object, part: str, here: str, last: bool) -> Any:

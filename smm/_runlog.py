@@ -27,14 +27,18 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import attrs
+from typing import TYPE_CHECKING, Any
 
 from smm._blame import message
-from smm._files import OWN_FOLDER, crc32_of_file, make_folders
+from smm._files import OWN_FOLDER, make_folders
+from smm._reading import crc32_of_file
 from smm.errors import SmmError, SmmWarning, TimedOutError, UnstorableError, WorkerDiedError, WorkerError
 from smm.run import Failed, Outcome
+
+if TYPE_CHECKING:
+    import attrs
+else:
+    from smm import _attrs as attrs
 
 _LINE = re.compile(rb'^\{"outcome": "(\w+)", "name": ("(?:[^"\\\n]|\\.)*").*$', re.MULTILINE)
 
@@ -49,7 +53,7 @@ class Source:
 
 
 class RunLog:
-    """One run's log. The file is made by the first line; each line is written whole and at once.
+    """One run's log. The file is made by the first line; lines are written whole.
 
     Args:
         folder: of the results.
@@ -76,7 +80,9 @@ class RunLog:
         self._params_of = params_of
         self._declared_of = declared_of
         self._descriptor = -1
-        self._held = b""  # lines of skipped rows: a run that only skips leaves no log
+        self._held: list[str] = []
+        self._at = ""  # when those have ended that came to this process together
+        self._is_due = False  # a run that only skips leaves no log: lines of skipped rows wait for others
         self._given_up = False
 
     def add(self, outcome: Outcome) -> None:
@@ -85,17 +91,40 @@ class RunLog:
         Warns:
             SmmWarning: once, if it cannot be written; a night of computing does not end for want of its log.
         """
+        self.hold(outcome)
+        self.flush()
+
+    def hold(self, outcome: Outcome) -> None:
+        """The same with the next `flush`: a hundred lines are written in the time of a few."""
         if outcome.status == "stored" or self._given_up:
             return
+        self._is_due = self._is_due or outcome.status != "skipped"
         try:
-            self._write(outcome)
+            self._held.append(self._line(outcome))
         except OSError as error:
-            self._given_up = True
-            warnings.warn(
-                f"the run goes on without its log, {_runs(self._folder)}: {error}", SmmWarning, stacklevel=2
-            )
+            self._give_up(error)
 
-    def _write(self, outcome: Outcome) -> None:
+    def flush(self) -> None:
+        """Write the lines that are held; warns as `add`."""
+        self._at = ""
+        if not self._is_due or not self._held or self._given_up:
+            return
+        held, self._held = "".join(self._held).encode(), []
+        try:
+            if self.path is None:
+                self._begin()
+            while held:  # a disk that becomes full takes a part
+                held = held[os.write(self._descriptor, held) :]
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        self._given_up = True
+        where = _runs(self._folder)
+        warnings.warn(f"the run goes on without its log, {where}: {error}", SmmWarning, stacklevel=3)
+
+    def _line(self, outcome: Outcome) -> str:
+        self._at = self._at or datetime.now(UTC).isoformat(timespec="microseconds")
         line = {
             "outcome": outcome.status,
             "name": outcome.name,
@@ -103,19 +132,14 @@ class RunLog:
             "seconds": round(outcome.seconds, 6),
             "worker": outcome.worker,
             "tries": outcome.tries,
-            "at": datetime.now(UTC).isoformat(timespec="microseconds"),
+            "at": self._at,
             "error": self._error(outcome),
         }
-        self._held += json.dumps(line).encode() + b"\n"
-        if self.path is None:
-            if outcome.status == "skipped":
-                return
-            self._begin()
-        os.write(self._descriptor, self._held)
-        self._held = b""
+        return json.dumps(line) + "\n"
 
     def close(self) -> None:
-        """Nothing more is written."""
+        """Nothing more is written, but for what is held."""
+        self.flush()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -216,7 +240,7 @@ def failures(
         last: dict[str, tuple[str, bytes]] = {}
         for line in _LINE.finditer(_content(log)):
             with contextlib.suppress(ValueError):  # not smm's own
-                name = json.loads(line[2])
+                name = line[2][1:-1].decode() if b"\\" not in line[2] else json.loads(line[2])
                 if name in wanted:
                     last[name] = line[1].decode(), line[0]
         for name, (outcome, text) in last.items():

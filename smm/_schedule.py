@@ -10,15 +10,19 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, CancelledError
 from datetime import UTC, datetime
-
-import attrs
+from typing import TYPE_CHECKING
 
 from smm._child import ChildDiedError
-from smm._engines import Answer, Engine
+from smm._engines import Answer, Engine, Inline
 from smm._pace import Paces
 from smm._worker import Batch, Task, UnfitError, failed
 from smm.errors import FailedBeforeError, MetricNotStoredError, TimedOutError, WorkerDiedError
 from smm.run import Outcome, Plan, Runnable, Status
+
+if TYPE_CHECKING:
+    import attrs
+else:
+    from smm import _attrs as attrs
 
 BATCH_SECONDS = 0.1
 """How long a batch should take: long beside the 0.2 ms of a message, short beside a person's patience."""
@@ -100,6 +104,7 @@ class Schedule:
         keep_going: go on after a failure; else stop.
         keep_all: leave computed values in memory, where the engine shares it.
         verbose: have workers print what they do.
+        caught_up: called when all that has ended has been given, before the next rows are waited for.
     """
 
     def __init__(
@@ -114,6 +119,7 @@ class Schedule:
         keep_going: bool = True,
         keep_all: bool = False,
         verbose: bool = False,
+        caught_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._manager = manager
         self._plan = planned
@@ -124,6 +130,7 @@ class Schedule:
         self._memory = Memory(manager, planned, keep_all=keep_all)
         self._keep_going = keep_going
         self._verbose = verbose
+        self._caught_up = caught_up
         self._since = datetime.now(UTC)
         self._events = _Events()
         self._order = {name: index for index, name in enumerate(planned.compute)}
@@ -172,6 +179,7 @@ class Schedule:
             yield Outcome(name=name, status="stored")
         yield from self._begin()
         while True:
+            self._caught_up()
             self._submit()
             if not self._flying and (self._stopping or not self._ready):
                 return
@@ -188,6 +196,9 @@ class Schedule:
             yield self._note(
                 Outcome(name=name, status="skipped", error=error, where=where, upstream=upstream)
             )
+        if not (plan.unreadable or any(plan.reads.values())):
+            self._ready = [(index, name) for name, index in self._order.items()]
+            return
         for name in plan.compute:
             unmet = [read for read in plan.reads[name] if read in self._order]
             self._unmet[name] = len(unmet)
@@ -249,7 +260,7 @@ class Schedule:
 
     def _batch(self) -> Batch:
         """The next rows, for as long as a batch should take; what is not known to be short goes alone."""
-        share = math.ceil(len(self._ready) / (2 * max(1, self._engine.capacity())))
+        share = max(1, len(self._ready) // (2 * max(1, self._engine.capacity())))
         tasks: list[Task] = []
         expected = 0.0
         while self._ready and len(tasks) < min(share, _MOST_IN_BATCH):
@@ -291,9 +302,29 @@ class Schedule:
             if task.name not in done:
                 heapq.heappush(self._ready, (self._order[task.name], task.name))
         for outcome in outcomes:
+            if outcome.status == "computed":
+                self.paces.learn(outcome.name, outcome.seconds)
+        broken = self._submit_ahead(outcomes)
+        for outcome in outcomes:
             yield from self._end(outcome)
         if not self._engine.apart:
             self._memory.sweep(done)
+        if broken is not None:
+            raise broken
+
+    def _submit_ahead(self, outcomes: Collection[Outcome]) -> BrokenExecutor | None:
+        """Give the worker its next rows before going through the last ones, so that it need not wait.
+
+        Not where these decide what comes next, nor where `submit` returns when all is done. What it raises is
+        to be raised when the outcomes have been given.
+        """
+        if self._readers or isinstance(self._engine, Inline) or any(each.error for each in outcomes):
+            return None
+        try:
+            self._submit()
+        except BrokenExecutor as error:
+            return error
+        return None
 
     def _wait(self) -> Answer | None:
         """The next answer; None if something else has changed, or a row's time is up."""
@@ -313,14 +344,14 @@ class Schedule:
 
     def _end(self, outcome: Outcome) -> Iterator[Outcome]:
         name = outcome.name
-        self._tries[name] = self._tries.get(name, 0) + 1
-        self._seconds[name] = self._seconds.get(name, 0.0) + outcome.seconds
-        if outcome.status == "failed" and self._tries[name] <= self._retries(name) and not self._stopping:
-            heapq.heappush(self._ready, (self._order[name], name))
-            return
-        if outcome.status == "computed":
-            self.paces.learn(name, outcome.seconds)
-        yield self._note(attrs.evolve(outcome, tries=self._tries[name], seconds=self._seconds[name]))
+        if outcome.status == "failed" or name in self._tries:
+            tries = self._tries[name] = self._tries.get(name, 0) + 1
+            seconds = self._seconds[name] = self._seconds.get(name, 0.0) + outcome.seconds
+            if outcome.status == "failed" and tries <= self._retries(name) and not self._stopping:
+                heapq.heappush(self._ready, (self._order[name], name))
+                return
+            outcome = attrs.evolve(outcome, tries=tries, seconds=seconds)
+        yield self._note(outcome)
         for reader in self._freed_by(name):
             yield from self._met(reader)
 

@@ -17,6 +17,7 @@ class Declaring(Protocol):
 
     storage_interface: Any
     functions_dict: dict[str, Callable[[], Any]]
+    dynamic_metric_creation: bool
 
     @property
     def waiting(self) -> tuple[str, ...]:
@@ -30,16 +31,22 @@ def groups(manager: Declaring) -> dict[str, list[str]]:
     """The names of every declared row by base name, both in the order of declaration."""
     found: dict[str, list[str]] = {}
     for name, function in manager.functions_dict.items():
-        found.setdefault(_base_name(name, function), []).append(name)
+        base = function.rows.base_name if isinstance(function, Row) else name
+        names = found.get(base)
+        if names is None:
+            names = found[base] = []
+        names.append(name)
     return found
 
 
 def base_names(manager: Declaring) -> dict[str, str]:
     """The base name of every declared row, by metric name."""
-    return {name: _base_name(name, function) for name, function in manager.functions_dict.items()}
+    return {name: base_name(manager, name) for name in manager.functions_dict}
 
 
-def _base_name(name: str, function: Callable[[], Any]) -> str:
+def base_name(manager: Declaring, name: str) -> str:
+    """Of a metric name: what it was collected under; the name itself if it was not collected."""
+    function = manager.functions_dict.get(name)
     return function.rows.base_name if isinstance(function, Row) else name
 
 
@@ -52,6 +59,16 @@ def stored_names(manager: Declaring, names: Iterable[str] | None = None) -> set[
     if isinstance(storage, RecordStorage):
         return storage.recorded()
     return {name for name in (manager.functions_dict if names is None else names) if manager.exists(name)}
+
+
+def stored_of_declared(manager: Declaring, names: Iterable[str] | None = None) -> set[str]:
+    """`stored_names`, perhaps without those that nothing declares: naming these takes half of the time."""
+    among = getattr(manager.storage_interface, "recorded_among", None)
+    # Where calls declare rows, a row that another one reads may be declared after this.
+    if among is None or manager.dynamic_metric_creation:
+        return stored_names(manager, names)
+    found: set[str] = among(manager.functions_dict)
+    return found
 
 
 def select(manager: Declaring, patterns: Sequence[str], *, among: Iterable[str] = ()) -> list[str]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 import time
 import warnings
 from collections.abc import Callable
 from typing import Any
 
-from smm import _code_archive, _flights
+from smm import _flights, _warm
 from smm._flights import Flight
-from smm._keeping import Keeping, is_sidecar
+from smm._keeping import ABSENT, Keeping, is_sidecar
 from smm._shelf import new_record
 from smm._text import seconds
 from smm.collect import Row
@@ -23,7 +22,7 @@ from smm.errors import (
 )
 from smm.identity import check_base_name
 from smm.metric import Record
-from smm.protocols import SIDECAR, FolderStorage
+from smm.protocols import SIDECAR
 
 
 class Serving(Keeping):
@@ -60,11 +59,23 @@ class Serving(Keeping):
     ) -> Any:
         """`get`, computed by `row` in place of the `functions_dict` entry if one is given."""
         if use_stored and name not in self._unsaved:
-            value = self.cache.get(name, _ABSENT)
-            if value is not _ABSENT:
-                _flights.refuse_circle((self._shelf.space, name), name)
+            value = self.cache.get(name, ABSENT)
+            if value is not ABSENT:
+                if _warm.busy:
+                    _flights.refuse_circle((self._shelf.space, name), name)
+                if self._bounded is None:
+                    self._unbounded.make_ready(name, value, self._unsaved)
                 return self._give(name, value)
-        return self._give(name, self._settle(name, row, use_stored, verbose)[0])
+            # While nothing is in flight, a stored pair can be read without entering a flight for it.
+            mark = _flights.calm() if self._bounded is None else None  # which takes its time to keep a value
+            if mark is not None:
+                value = self._undamaged(name, row, verbose, mark=mark)
+                if value is not ABSENT:
+                    return self._give(name, value)
+            settled = self._settle(name, row, True, verbose, looked=mark is not None)
+        else:
+            settled = self._settle(name, row, use_stored, verbose)
+        return self._give(name, settled[0])
 
     def save(self, name: str, force: bool = False, *, verbose: bool | None = None) -> Any:
         """Bring the metric to the storage, and return its value; a stored one stays as it is.
@@ -87,8 +98,8 @@ class Serving(Keeping):
             MetricNotStoredError: it is nowhere.
             CorruptMetricError: the stored bytes are damaged.
         """
-        value = _ABSENT if force else self.cache.get(name, _ABSENT)
-        if value is not _ABSENT:
+        value = ABSENT if force else self.cache.get(name, ABSENT)
+        if value is not ABSENT:
             return self._give(name, value)
         if is_sidecar(name) and name not in self.functions_dict:
             metric = name.removesuffix(SIDECAR)
@@ -96,9 +107,9 @@ class Serving(Keeping):
             return self._shelf.date_text(metric)
         row = self.functions_dict.get(name)
         value = self._undamaged(name, row, verbose, may_compute=False)
-        if value is _ABSENT:
+        if value is ABSENT:
             value = self._look_again(name, row, verbose)
-        if value is _ABSENT:
+        if value is ABSENT:
             raise self._not_stored(name)
         return self._give(name, value)
 
@@ -111,8 +122,8 @@ class Serving(Keeping):
             As `get`, without OSError.
         """
         with self._flight(name, verbose) as flight:
-            value = _ABSENT if force else self.cache.get(name, _ABSENT)
-            if value is _ABSENT:
+            value = ABSENT if force else self.cache.get(name, ABSENT)
+            if value is ABSENT:
                 if not force:
                     _raise_shared(flight)
                 row = self.functions_dict.get(name)
@@ -127,23 +138,29 @@ class Serving(Keeping):
     # so that a chain of a hundred metrics stays far from Python's recursion limit.
 
     def _settle(
-        self, name: str, row: Callable[[], Any] | None, use_stored: bool, verbose: bool | None
+        self,
+        name: str,
+        row: Callable[[], Any] | None,
+        use_stored: bool,
+        verbose: bool | None,
+        *,
+        looked: bool = False,
     ) -> tuple[Any, bool]:
         """The canonical value, brought to memory and storage by whoever comes first; others wait for it.
 
-        And whether this call computed it.
+        And whether this call computed it. `looked`: a moment ago, the storage did not have it.
         """
         with self._flight(name, verbose) as flight:
             row = row or self.functions_dict.get(name)
             if use_stored:
-                value = self._present(name, row, verbose)
-                if value is not _ABSENT:
+                value = self._in_memory(name) if looked else self._present(name, row, verbose)
+                if value is not ABSENT:
                     return value, False
                 _raise_shared(flight)
             if row is not None:
                 return self._made(name, row, flight, use_stored, verbose)
-        value = self._look_again(name, None, verbose) if use_stored else _ABSENT
-        if value is _ABSENT:
+        value = self._look_again(name, None, verbose) if use_stored else ABSENT
+        if value is ABSENT:
             raise self._unknown(name)
         return value, False
 
@@ -159,8 +176,8 @@ class Serving(Keeping):
                     value = self._present(name, row, verbose, sure=True)
                 except CorruptMetricError as error:
                     self._warn_of_damage(name, error)
-                    value = _ABSENT
-                if value is not _ABSENT:
+                    value = ABSENT
+                if value is not ABSENT:
                     return value, False
             else:
                 self._check_record(name, row, self._shelf.record(name))
@@ -168,28 +185,38 @@ class Serving(Keeping):
             value, record = kept or self._compute(name, row, flight, verbose)
             return self._store(name, value, record, verbose), kept is None
 
+    def _in_memory(self, name: str) -> Any:
+        """The value if memory has it, and the storage too."""
+        return ABSENT if name in self._unsaved else self.cache.get(name, ABSENT)
+
     def _present(
         self, name: str, row: Callable[[], Any] | None, verbose: bool | None, *, sure: bool = False
     ) -> Any:
         """The value if nothing needs to be computed or stored. `sure`: nobody else is replacing the pair."""
         if name in self._unsaved:
-            return _ABSENT
-        value = self.cache.get(name, _ABSENT)
-        if value is not _ABSENT:
+            return ABSENT
+        value = self.cache.get(name, ABSENT)
+        if value is not ABSENT:
             return value
         return self._from_storage(name, row, verbose) if sure else self._undamaged(name, row, verbose)
 
     def _undamaged(
-        self, name: str, row: Callable[[], Any] | None, verbose: bool | None, *, may_compute: bool = True
+        self,
+        name: str,
+        row: Callable[[], Any] | None,
+        verbose: bool | None,
+        *,
+        may_compute: bool = True,
+        mark: int | None = None,
     ) -> Any:
         """The stored value, read without a lock: what looks damaged may be one pair's record, another's data.
 
-        Who finds it absent takes the lock and looks again.
+        Who finds it absent takes the lock and looks again. `mark` is for `_remember`.
         """
         try:
-            return self._from_storage(name, row, verbose, may_compute=may_compute)
+            return self._from_storage(name, row, verbose, may_compute=may_compute, mark=mark)
         except CorruptMetricError:
-            return _ABSENT
+            return ABSENT
 
     def _warn_of_damage(self, name: str, error: CorruptMetricError) -> None:
         if name not in self._warned:
@@ -198,31 +225,38 @@ class Serving(Keeping):
 
     def _kept_unsaved(self, name: str) -> tuple[Any, Record] | None:
         """What memory has and the storage has not."""
-        value = self.cache.get(name, _ABSENT) if name in self._unsaved else _ABSENT
-        if value is _ABSENT:
+        value = self.cache.get(name, ABSENT) if name in self._unsaved else ABSENT
+        if value is ABSENT:
             return None
-        record = self._records.get(name) if self._bounded is None else self._bounded.record(name)
+        record = self._record_in_memory(name)
         return value, record or new_record(name)  # someone may fill `cache` by hand
 
     def _from_storage(
-        self, name: str, row: Callable[[], Any] | None, verbose: bool | None, *, may_compute: bool = True
+        self,
+        name: str,
+        row: Callable[[], Any] | None,
+        verbose: bool | None,
+        *,
+        may_compute: bool = True,
+        mark: int | None = None,
     ) -> Any:
         """Read the pair into memory; absent if it is not stored, not finished, or stale and not wanted."""
         pair = self._shelf.read(name)
         if pair is None:
-            return _ABSENT
-        value, record = pair
-        self._check_record(name, row or self.functions_dict.get(name), record)
-        if not self._staleness.serves(name, record, may_compute=may_compute):
-            return _ABSENT
-        self._say(verbose, f"Load {name}, computed on {record.date:%Y-%m-%d %H:%M}")
-        self._set_unsaved(name, False)
-        return self._remember(name, value, record)
+            return ABSENT
+        value, noted = pair
+        self._check_record(name, row or self.functions_dict.get(name), noted)
+        if not self._staleness.serves(name, noted, may_compute=may_compute):
+            return ABSENT
+        self._say(verbose, "Load {}, computed on {:%Y-%m-%d %H:%M}", name, noted.date)
+        if mark is None:
+            self._set_unsaved(name, False)
+        return self._remember(name, value, noted.text, mark)
 
     def _look_again(self, name: str, row: Callable[[], Any] | None, verbose: bool | None) -> Any:
         """Data without a side-car may be in the middle of a publication, whose writer has the lock."""
         if not self.storage_interface.exists(name):
-            return _ABSENT
+            return ABSENT
         with self._flight(name, verbose), self._lock(name, verbose):
             return self._from_storage(name, row, verbose, may_compute=False)
 
@@ -233,14 +267,14 @@ class Serving(Keeping):
         self._say(verbose, f"Compute {name}")
         code = self._staleness.code(name)  # before: nothing may go wrong between a value and its keeping
         started = time.perf_counter()
-        data: Any = _ABSENT
+        data: Any = ABSENT
         try:
             data = row()
             duration = time.perf_counter() - started
             value = self._shelf.canonical(name, data)
         except BaseException as error:
             flight.failure = error
-            if isinstance(error, UnstorableError) and data is not _ABSENT:
+            if isinstance(error, UnstorableError) and data is not ABSENT:
                 error.value = data
             else:
                 error.add_note(f"while computing metric {name!r}")
@@ -280,26 +314,19 @@ class Serving(Keeping):
 
     def _keep_sources(self, name: str, record: Record) -> None:
         """Keep the source of the code that a record notes beside the results, to show later what changed."""
-        storage, code = self.storage_interface, record.code
-        if code is None or not isinstance(storage, FolderStorage):
+        folder, code = self._shelf.folder, record.code
+        if folder is None or code is None or code.digest in self._sources_kept:
             return
-        if not _code_archive.is_done(storage.metrics_dir, code):
-            found = self._staleness.fingerprint_of(name)
-            if found is not None and found.digest == code.digest:
-                _code_archive.keep(storage.metrics_dir, code, found.sources)
+        from smm import _code_archive
+
+        self._sources_kept.add(code.digest)
+        found = self._staleness.fingerprint_of(name)
+        if found is not None and found.digest == code.digest:
+            _code_archive.keep(folder, code, found.sources)
 
     def _unknown(self, name: str) -> UnknownMetricError:
         stored = self._shelf.exists(name)
         return UnknownMetricError(name=name, stored=stored, hint=closest(name, self.functions_dict))
-
-
-class _Absent(enum.Enum):
-    """No value; None is a value."""
-
-    ABSENT = enum.auto()
-
-
-_ABSENT = _Absent.ABSENT
 
 
 def _raise_shared(flight: Flight) -> None:

@@ -7,24 +7,18 @@ side-car was never finished, and counts as not stored.
 
 from __future__ import annotations
 
-import copy
 import json
 import os
-import platform
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
-
-import attrs
-import numpy as np
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
 
 from smm import __version__
 from smm._flights import current
-from smm._locks import folder_lock
 from smm.errors import MetricNotStoredError, StorageAbilityError
-from smm.metric import Code, Read, Record
+from smm.metric import Code, Read, Record, SideCar
 from smm.protocols import (
     SIDECAR,
     CanonicalStorage,
@@ -35,7 +29,15 @@ from smm.protocols import (
     StagingStorage,
     StorageInterface,
     VerifyingStorage,
+    able,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+else:
+    from smm import _numpy as np
 
 UNFINISHED = "unfinished"
 """What a storage with only three methods keeps in the side-car's place while the data is being replaced."""
@@ -49,24 +51,29 @@ class Shelf:
 
     def __init__(self, storage: StorageInterface) -> None:
         self.storage = storage
-        self._canonical = storage if isinstance(storage, CanonicalStorage) else None
-        self._checked = storage if isinstance(storage, CheckedStorage) else None
-        self._records = storage if isinstance(storage, RecordStorage) else None
-        self._staging = storage if isinstance(storage, StagingStorage) else None
-        self._verifying = storage if isinstance(storage, VerifyingStorage) else None
-        # A class of the user's may note it as a str, relative to where the process is now.
-        self.folder = Path(storage.metrics_dir).absolute() if isinstance(storage, FolderStorage) else None
-        """Where the data lies; None for storages without a folder."""
-        self._suffix = getattr(storage, "file_ext", "") if self.folder else ""
+        self._canonical: CanonicalStorage | None = able(storage, CanonicalStorage)
+        self._checked: CheckedStorage | None = able(storage, CheckedStorage)
+        self._records: RecordStorage | None = able(storage, RecordStorage)
+        self._staging: StagingStorage | None = able(storage, StagingStorage)
+        self._verifying: VerifyingStorage | None = able(storage, VerifyingStorage)
+        self._folder = _folder_of(storage)
+        self._suffix = getattr(storage, "file_ext", "") if self._folder else ""
         # Two storages on one folder and with one file form keep the same metrics.
         self.space: tuple[object, ...] = (
-            (os.path.realpath(self.folder), self._suffix) if self.folder else (id(storage),)
+            (os.path.realpath(self._folder), self._suffix) if self._folder else (id(storage),)
         )
+
+    @cached_property
+    def folder(self) -> Path | None:
+        """Where the data lies; None for storages without a folder."""
+        from pathlib import Path
+
+        return Path(self._folder) if self._folder else None
 
     @property
     def where(self) -> str:
         """The storage as a message names it: its folder, else its class."""
-        return str(self.folder) if self.folder else type(self.storage).__name__
+        return self._folder or type(self.storage).__name__
 
     # --- looking ----------------------------------------------------------------------------------------
 
@@ -88,11 +95,15 @@ class Shelf:
 
     def record(self, name: str) -> Record | None:
         """The side-car's record; None if there is no side-car, or a damaged one, which counts as missing."""
+        noted = self._noted(name)
+        return None if noted is None else noted.record()
+
+    def _noted(self, name: str) -> SideCar | None:
         text = self._text(name)
         if text is None:
             return None
         try:
-            return Record.from_json(name, text)
+            return SideCar(name, text)
         except ValueError:
             return None
 
@@ -126,21 +137,21 @@ class Shelf:
 
     # --- reading ----------------------------------------------------------------------------------------
 
-    def read(self, name: str) -> tuple[Any, Record] | None:
+    def read(self, name: str) -> tuple[Any, SideCar] | None:
         """The pair, every byte of the data checked once; None if it is not stored or not finished.
 
         Raises:
             CorruptMetricError: the data's bytes are damaged.
         """
-        if not self.storage.exists(name):
+        if self._records is None and not self.storage.exists(name):
             return None
-        record = self.record(name)
-        if record is None:
+        noted = self._noted(name)
+        if noted is None:
             return None
         try:
             if self._verifying is not None:
-                return self._own(self._verifying.load_verified(name, record.data)), record
-            return self._own(self.storage.load(name)), record
+                return self._own(self._verifying.load_verified(name, noted.data)), noted
+            return (self._own(self.storage.load(name)), noted) if self.storage.exists(name) else None
         except MetricNotStoredError:
             return None  # deleted between the look and the read
 
@@ -192,7 +203,7 @@ class Shelf:
             if staged is not None:
                 staged.discard()
             raise
-        text = attrs.evolve(record, data=staged.stamp if staged is not None else None).to_json()
+        text = record.text_with(None if staged is None else staged.stamp)
         if self._records is not None:
             self._records.write_record(name, text)
         else:
@@ -228,14 +239,33 @@ class Shelf:
         """Hold the metric among the processes that share the folder; nothing to do for other storages."""
         if self.folder is None:
             return nullcontext()
-        return folder_lock(self.folder, name + self._suffix, waiting=waiting, flight=current())
+        take: Callable[..., AbstractContextManager[object]] = _folder_lock()
+        return take(self.folder, name + self._suffix, waiting=waiting, flight=current())
 
     def _unable(self, method: str, purpose: str) -> StorageAbilityError:
         return StorageAbilityError(storage=type(self.storage).__name__, method=method, purpose=purpose)
 
 
+def _folder_of(storage: StorageInterface) -> str | None:
+    """Where a storage keeps its data, as text; `pathlib` takes a while to import."""
+    folder: Any = getattr(storage, "__dict__", {}).get("metrics_dir")
+    if type(folder) is not str:
+        folder = storage.metrics_dir if isinstance(storage, FolderStorage) else None
+    # A class of the user's may note it relative to where the process is now.
+    return None if folder is None else os.path.join(os.getcwd(), folder)
+
+
+@cache
+def _folder_lock() -> Any:
+    from smm._locks import folder_lock
+
+    return folder_lock
+
+
 def copied(data: Any) -> Any:
     """A copy that shares nothing with `data`; `data` itself if its class cannot be copied."""
+    import copy
+
     try:
         return copy.deepcopy(data)
     except Exception:  # noqa: BLE001 - a lock, an open file, a compiled model: shared, since it cannot be copied
@@ -252,6 +282,7 @@ def new_record(
     inputs: tuple[Read, ...] | None = None,
 ) -> Record:
     """The record of a computation that ended now; the data's stamp is added when it is written."""
+    python_version, numpy_version = _versions()
     return Record(
         name=name,
         base_name=base_name,
@@ -261,6 +292,13 @@ def new_record(
         code=code,
         inputs=inputs,
         smm_version=__version__,
-        python_version=platform.python_version(),
-        numpy_version=np.__version__,
+        python_version=python_version,
+        numpy_version=numpy_version,
     )
+
+
+@cache
+def _versions() -> tuple[str, str]:
+    import platform
+
+    return platform.python_version(), np.__version__

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from smm._blame import is_users
-from smm._files import crc32_of_file
+from smm._reading import crc32_of_file
 
 _imported: dict[str, int] = {}
 """Check sums of the user's files that this process has imported, as they were then."""

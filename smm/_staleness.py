@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from smm._fingerprint import Fingerprint, Unknown, changed, fingerprint
+from smm._pause import collector_paused
 from smm._text import seconds
 from smm.collect import Row
 from smm.errors import SmmWarning, StaleMetricError
-from smm.metric import Code, Reason, Record, Trust
+from smm.metric import Code, Reason, Record, SideCar, Trust
+
+if TYPE_CHECKING:
+    from smm._fingerprint import Fingerprint
 
 DEFAULT = Trust(on_stale="warn", stale_on=("code", "inputs", "age"))
 
@@ -21,6 +25,15 @@ _CHANGES = {
     "added": "is used now, and was not then",
     "removed": "is not used any more",
 }
+
+
+@functools.cache
+def _taker() -> Any:
+    """What takes fingerprints, imported with the first one; asking here again is quicker than an import."""
+    with collector_paused():  # all that importing makes stays
+        from smm import _fingerprint
+
+    return _fingerprint
 
 
 class Staleness:
@@ -36,8 +49,7 @@ class Staleness:
     def __init__(
         self, functions: Mapping[str, Callable[[], Any]], record: Callable[[str], Record | None]
     ) -> None:
-        self.trust = DEFAULT
-        """Of the manager."""
+        self._trust = DEFAULT
         self.looking = False
         """Whether values are only looked at: all are served, whatever the policies say."""
         self._functions = functions
@@ -45,16 +57,35 @@ class Staleness:
         # Forgotten by putting another in its place: who is in the middle of judging goes on with this one.
         self._verdicts: dict[str, tuple[Reason, ...]] = {}
         self._dates: dict[str, datetime | None] = {}  # of the records that were judged
+        # With what they were made of, whose ids are the keys: no other can take these then.
+        self._trusts: dict[int, tuple[Trust, Trust]] = {}
+        self._codes: dict[int, tuple[Fingerprint, Code]] = {}
         self._warned: set[str] = set()
 
     # --- policies ---------------------------------------------------------------------------------------
 
+    @property
+    def trust(self) -> Trust:
+        """Of the manager."""
+        return self._trust
+
+    @trust.setter
+    def trust(self, trust: Trust) -> None:
+        self._trust = trust
+        self._trusts = {}
+
     def trust_of(self, name: str) -> Trust:
         """The metric's own, and what it leaves open as the manager says."""
         entry = self._functions.get(name)
-        return entry.rows.metric.trust.over(self.trust) if isinstance(entry, Row) else self.trust
+        if not isinstance(entry, Row):
+            return self._trust
+        own = entry.rows.metric.trust
+        known = self._trusts.get(id(own))
+        if known is None:
+            known = self._trusts[id(own)] = own, own.over(self._trust)
+        return known[1]
 
-    def serves(self, name: str, record: Record, *, may_compute: bool) -> bool:
+    def serves(self, name: str, record: Record | SideCar, *, may_compute: bool) -> bool:
         """Whether a stored value is to be served; no if it is stale, and to be computed again.
 
         Warns:
@@ -63,10 +94,13 @@ class Staleness:
         Raises:
             StaleMetricError: it is stale, and the policy is `error`.
         """
-        policy = self.trust_of(name).on_stale
+        trust = self.trust_of(name)
+        policy = trust.on_stale
         if policy == "serve" or self.looking:
             return True
-        stale = [reason for reason in self.reasons(name, record) if reason.is_stale]
+        if trust.max_age_seconds is None and self._has_code_of_now(name, record):
+            return True
+        stale = [reason for reason in self.reasons(name, _whole(record)) if reason.is_stale]
         if not stale:
             return True
         if policy == "error":
@@ -75,6 +109,22 @@ class Staleness:
             return False
         self._warn(name, stale)
         return True
+
+    def _has_code_of_now(self, name: str, record: Record | SideCar) -> bool:
+        """Whether a metric's code is the noted one, and nothing else than that and its age makes it stale.
+
+        Of most metrics that is all there is to ask, and needs no verdict to be kept: that no other verdict
+        depends on it, is seen from its having none itself. What has one may have been replaced by another
+        process, which `reasons` notices.
+        """
+        entry, digest = self._functions.get(name), record.code_digest
+        if digest is None or not record.reads_nothing or not isinstance(entry, Row) or name in self._verdicts:
+            return False
+        if entry.rows.inputs:
+            return False
+        taker = _taker()
+        now = taker.fingerprint(entry.rows.function)
+        return isinstance(now, taker.Fingerprint) and now.digest == digest
 
     def _warn(self, name: str, stale: list[Reason]) -> None:
         entry = self._functions.get(name)
@@ -119,14 +169,29 @@ class Staleness:
             waiting.pop()
         return verdicts[name]
 
-    def is_stale(self, name: str) -> bool:
-        """Whether a stored value is not what would be computed now, as far as that can be told."""
-        return any(reason.is_stale for reason in self.reasons(name))
+    def is_stale(self, name: str, record: Record | SideCar | None = None) -> bool:
+        """Whether a stored value is not what would be computed now, as far as that can be told.
+
+        Args:
+            name: the metric.
+            record: its side-car's, if that has just been read.
+        """
+        ages = self.trust_of(name).max_age_seconds is not None
+        if record is not None and not ages and self._has_code_of_now(name, record):
+            return False
+        whole = None if record is None else _whole(record)
+        return any(reason.is_stale for reason in self.reasons(name, whole))
 
     def replaced(self, name: str) -> None:
         """A metric has been computed, accepted or deleted: what read it must be judged anew."""
         if name in self._verdicts:
             self.forget()
+
+    def anew(self) -> Staleness:
+        """One with the same policies, for one look at many metrics: it reads each side-car once."""
+        made = Staleness(self._functions, functools.cache(self._record))
+        made.trust = self.trust
+        return made
 
     def forget(self) -> None:
         """Judge everything anew: another process may have been at work."""
@@ -137,12 +202,18 @@ class Staleness:
         found = self.fingerprint_of(name)
         if found is None:
             return None
-        return Code(digest=found.digest, parts=dict(found.parts), python=found.python)
+        known = self._codes.get(id(found))
+        if known is None:
+            code = Code(digest=found.digest, parts=dict(found.parts), python=found.python)
+            known = self._codes[id(found)] = found, code
+        return known[1]
 
     def fingerprint_of(self, name: str) -> Fingerprint | None:
         """The fingerprint of what computes a metric, by the source of now; None if it cannot be told."""
-        found = fingerprint(self.function_of(name))
-        return None if isinstance(found, Unknown) else found
+        taker = _taker()
+        found = taker.fingerprint(self.function_of(name))
+        known: Fingerprint | None = found if isinstance(found, taker.Fingerprint) else None
+        return known
 
     def function_of(self, name: str) -> Callable[..., Any] | None:
         """The user's function behind a metric; None if nothing declares it."""
@@ -180,8 +251,9 @@ class Staleness:
         if function is None:
             yield Reason(kind="unknown", detail="nothing declares it any more")
             return
-        now = fingerprint(function)
-        if isinstance(now, Unknown):
+        taker = _taker()
+        now = taker.fingerprint(function)
+        if isinstance(now, taker.Unknown):
             yield Reason(kind="unknown", detail=f"its code cannot be compared: {now.reason}")
         elif record.code is None:
             yield Reason(kind="unknown", detail="its record does not note by which code it was computed")
@@ -190,7 +262,7 @@ class Staleness:
                 detail = f"its code was noted by Python {record.code.python}, this is {now.python}"
                 yield Reason(kind="unknown", detail=detail)
                 return
-            changes = changed(record.code.parts, now.parts)
+            changes = taker.changed(record.code.parts, now.parts)
             for part, how in changes:
                 yield Reason(kind="code", about=part, detail=_CHANGES[how])
             if not changes:
@@ -226,3 +298,7 @@ class Staleness:
             for other in declared:
                 if other not in noted:
                     yield Reason(kind="input", about=other, detail="is read now, and was not then")
+
+
+def _whole(record: Record | SideCar) -> Record:
+    return record.record() if isinstance(record, SideCar) else record

@@ -8,9 +8,12 @@ import re
 import warnings
 from collections.abc import Iterator
 from types import CodeType
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import attrs
+if TYPE_CHECKING:
+    import attrs
+else:
+    from smm import _attrs as attrs
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _BRANCHES = ("body", "orelse", "finalbody", "handlers", "cases")

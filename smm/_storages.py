@@ -63,6 +63,7 @@ def _switch(about: str) -> dict[str, Any]:
 _FSYNC = _switch("Survive a power loss too: flush every file and its folder to the disk.")
 _ALLOW_PICKLE = _switch("Keep object arrays, as pickles, which run code when they are read.")
 _COMPRESS = _switch("Compress the data with zlib.")
+_MMAP = _switch("Map files into memory, so that arrays are read from the disk where they are touched.")
 _LIST_LIMIT = key(
     "Refuse lists of more items than this at save.",
     read=_read_limit,
@@ -85,6 +86,7 @@ class NpyStorage:
     metrics_dir: Path = attrs.field(default=Path("results"), metadata=_FOLDER)
     fsync: bool = attrs.field(default=False, metadata=_FSYNC)
     allow_pickle: bool = attrs.field(default=False, metadata=_ALLOW_PICKLE)
+    mmap: bool = attrs.field(default=False, metadata=_MMAP)
 
 
 @attrs.frozen(kw_only=True)
@@ -96,6 +98,7 @@ class NpzStorage:
     compress: bool = attrs.field(default=False, metadata=_COMPRESS)
     allow_pickle: bool = attrs.field(default=False, metadata=_ALLOW_PICKLE)
     list_limit: int | None = attrs.field(default=None, metadata=_LIST_LIMIT)
+    mmap: bool = attrs.field(default=False, metadata=_MMAP)
 
 
 @attrs.frozen(kw_only=True)
@@ -136,6 +139,8 @@ def read_storage(value: Any) -> Storage:
     arguments = {name: each for name, each in value.items() if name != "type"}
     if kind in _BUILT_IN:
         made: Storage = structure(arguments, _BUILT_IN[kind])
+        if isinstance(made, NpzStorage) and made.compress and made.mmap:
+            raise refused("what is compressed cannot be mapped into memory: leave compress or mmap out")
         return made
     keywords = read_mapping(arguments, filled_throughout, key="the name of an argument")
     if isinstance(keywords.get("metrics_dir"), str | Path):

@@ -6,7 +6,7 @@ import re
 
 import yaml
 
-_UNPRINTABLE = re.compile("[^\\t\\n\\r\\x20-\\x7e\\x85\\xa0-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
+_UNPRINTABLE = "[^\\t\\n\\r\\x20-\\x7e\\x85\\xa0-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]"
 
 MAX_DEPTH = 1_000
 """Levels of nesting in a document; also libyaml's own limit, since 0.2.6."""
@@ -80,7 +80,7 @@ def explained(error: yaml.MarkedYAMLError, text: str) -> tuple[int, int, str]:
 
 def unprintable(text: str) -> tuple[int, str]:
     """The index of the first character that YAML does not allow, and a sentence about it."""
-    found = _UNPRINTABLE.search(text)
+    found = re.search(_UNPRINTABLE, text)
     if found is None:
         return 0, "found a character that YAML does not allow"
     character = f"U+{ord(found.group()):04X}"

@@ -8,9 +8,12 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import attrs
+if TYPE_CHECKING:
+    import attrs
+else:
+    from smm import _attrs as attrs
 
 Chain: TypeAlias = tuple[str, ...]
 """A name and the attributes read from it: `helpers.rates.HIGH` is `("helpers", "rates", "HIGH")`."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import reprlib
-import string
 from datetime import timedelta
-from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 
 def seconds(duration: float) -> str:
@@ -52,14 +51,7 @@ TIME_PATTERN = f"^(?=.*[1-9]){_NUMBER} ?([mM]?[sS]|[mM][iI][nN]|[hH]|[dD])$"
 SIZE_PATTERN = f"^(?=.*[1-9]){_NUMBER} ?([kKmMgGtT][iI]?)?[bB]$"
 """As in a JSON Schema, too."""
 
-_SECONDS = {
-    "ms": Fraction(1, 1000),
-    "s": Fraction(1),
-    "min": Fraction(60),
-    "h": Fraction(3600),
-    "d": Fraction(86400),
-}
-_LETTERS = string.ascii_letters + " "
+_MILLISECONDS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -70,7 +62,7 @@ def parse_seconds(text: Any) -> float:
         ValueError: there is no unit, another one, or the time is nothing or longer than 36,500 days.
     """
     number, unit = _parted(text, TIME_PATTERN, TIME)
-    return _checked_seconds(number * _SECONDS[unit], text)
+    return _checked_seconds(number * _MILLISECONDS[unit] / 1000, text)
 
 
 def parse_size(text: Any) -> int:
@@ -121,9 +113,14 @@ def parse_limit(limit: int | str | None) -> int | None:
 
 def _parted(text: Any, pattern: str, wanted: str) -> tuple[Fraction, str]:
     """The number and the unit, in lower case."""
+    import re
+    import reprlib
+    import string
+    from fractions import Fraction
+
     if not isinstance(text, str) or re.fullmatch(pattern, text) is None:
         raise ValueError(f"found {reprlib.repr(text)}, wanted {wanted}")
-    number = text.rstrip(_LETTERS)
+    number = text.rstrip(string.ascii_letters + " ")
     return Fraction(number), text.removeprefix(number).strip().lower()
 
 

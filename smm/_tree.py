@@ -5,22 +5,23 @@ Everything here is iterative: nesting is limited by memory alone, never by the i
 
 from __future__ import annotations
 
-import pickle
+import functools
 import reprlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from smm._refusals import Refused as Refused
 from smm._refusals import refusal_of
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    from smm import _numpy as np
+
 PYTHON_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 """What a dict key may be, besides tuples of these."""
 
-_NUMPY_ATOMS = frozenset(kind for kind in np.sctypeDict.values() if kind not in (np.void, np.object_))
-_ATOMS = PYTHON_ATOMS | _NUMPY_ATOMS
 _CONTAINERS = frozenset({list, tuple, dict})
 _KEY_DEPTH = 100
 
@@ -33,13 +34,37 @@ class Damaged(ValueError):  # noqa: N818 - a verdict; who knows the file makes a
         self.reason = reason
 
 
-class Build(NamedTuple):
+class Pickled(ValueError):  # noqa: N818 - the same
+    """The bytes hold pickled objects, and the caller did not allow them."""
+
+
+class Newer(ValueError):  # noqa: N818 - the same
+    """Written in a later layout than this version reads; `found` and `known` are for the message."""
+
+    def __init__(self, *, found: str, known: str) -> None:
+        super().__init__(found, known)
+        self.found = found
+        self.known = known
+
+
+class Build(tuple[str, int]):
     """A program's step: make a container of the last values."""
 
-    kind: str
-    """`list`, `tuple` or `dict`."""
-    size: int
-    """How many elements; a dict takes two values for each, the key first."""
+    # Not a NamedTuple: the first of a process takes as long to declare as all else here.
+    __slots__ = ()
+
+    def __new__(cls, kind: str, size: int) -> Build:
+        return super().__new__(cls, (kind, size))
+
+    @property
+    def kind(self) -> str:
+        """`list`, `tuple` or `dict`."""
+        return self[0]
+
+    @property
+    def size(self) -> int:
+        """How many elements; a dict takes two values for each, the key first."""
+        return self[1]
 
 
 class _Open:
@@ -182,6 +207,8 @@ def duplicate(array: NDArray[Any]) -> NDArray[Any]:
     In C order, or in Fortran order if the array is only that.
     """
     if array.dtype.hasobject:
+        import pickle
+
         # A canonical object array came out of pickle, so it goes through it again.
         copied: NDArray[Any] = pickle.loads(pickle.dumps(array, protocol=4))  # noqa: S301
         return copied
@@ -206,7 +233,7 @@ def freeze(data: Any) -> Any:
         Refused: a class that no storage of smm keeps, which cannot be frozen; nothing has changed then.
     """
     program = flatten(data, _known_leaf)
-    return unflatten(_frozen(step) if type(step) is np.ndarray else step for step in program)
+    return unflatten(map(_frozen, program))
 
 
 def hand_out(data: Any, *, writable: bool = False) -> Any:
@@ -227,13 +254,28 @@ def hand_out(data: Any, *, writable: bool = False) -> Any:
     kind = type(data)
     if kind not in _CONTAINERS:
         return leaf(data)
-    if kind is list and _ATOMS.issuperset(map(type, data)):
-        return data.copy()  # a long list of numbers, at the speed of C
+    if kind is list:
+        kinds = set(map(type, data))
+        if kinds <= PYTHON_ATOMS or (kinds.isdisjoint(_CONTAINERS) and kinds <= _atoms()):
+            return data.copy()  # a long list of numbers, at the speed of C
     return unflatten(flatten(data, leaf))
 
 
-def _frozen(array: NDArray[Any]) -> NDArray[Any]:
-    owner: Any = array
+# Python's own types come first below: a value without numpy's is served without loading numpy.
+
+
+@functools.cache
+def _atoms() -> frozenset[type]:
+    """Types whose values nobody can change, numpy's with them."""
+    return PYTHON_ATOMS | {kind for kind in np.sctypeDict.values() if kind not in (np.void, np.object_)}
+
+
+def _frozen(step: Any) -> Any:
+    """Of a program's steps, an array made read-only; others as they are."""
+    kind = type(step)
+    if kind in PYTHON_ATOMS or kind is Build or kind is not np.ndarray:
+        return step
+    array = owner = step
     while isinstance(owner, np.ndarray):
         owner.setflags(write=False)
         owner = owner.base
@@ -252,24 +294,28 @@ def _is_read_only(memory: Any) -> bool:
 
 def _known_leaf(value: Any) -> Any:
     kind = type(value)
-    if kind in _ATOMS or kind is np.ndarray or kind is np.void:
+    if kind in PYTHON_ATOMS or kind in _atoms() or kind is np.ndarray or kind is np.void:
         return value
     raise refusal_of(value)
 
 
 def _shared_leaf(value: Any) -> Any:
     kind = type(value)
+    if kind in PYTHON_ATOMS:
+        return value
     if kind is np.ndarray:
         if value.dtype.hasobject:
             value = duplicate(value)
             value.setflags(write=False)
         # A view each: shape and dtype of an array can be assigned to.
         return value.view()
-    return value if kind in _ATOMS else _writable_leaf(value)
+    return value if kind in _atoms() else _writable_leaf(value)
 
 
 def _writable_leaf(value: Any) -> Any:
     kind = type(value)
+    if kind in PYTHON_ATOMS:
+        return value
     if kind is np.ndarray:
         return duplicate(value)
     return duplicate(np.asarray(value))[()] if kind is np.void else _known_leaf(value)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import attrs
-
-from smm._select import base_names, groups, select, stored_names
 from smm._serving import Serving
 from smm.collect import Row, Rows
 from smm.errors import UnknownMetricError, closest
-from smm.graph import Edge, Graph, Node, upstream_first
 from smm.metric import Accepted, OnStale, Read, Reason, Record, StaleOn
-from smm.run import Failed
 
-_MOST_LOOKED_AT = 100
+if TYPE_CHECKING:
+    import attrs
+
+    from smm.graph import Graph
+    from smm.run import Failed
+else:
+    from smm import _attrs as attrs
+
+_MOST_LOOKED_AT = 32
 """Stored rows of a metric that are looked at before a run, whether they are stale."""
 
 _STATES = ("fresh", "stale", "missing", "failed")
@@ -25,6 +28,7 @@ _STATES = ("fresh", "stale", "missing", "failed")
 class Trusting(Serving):
     """A manager that knows where its results come from."""
 
+    dynamic_metric_creation: bool
     _rows: dict[str, Rows]
 
     @property
@@ -85,6 +89,20 @@ class Trusting(Serving):
         """Of these, those that an earlier run failed at for a reason that still holds."""
         raise NotImplementedError
 
+    def _warm_up(self, names: Iterable[str]) -> None:
+        """Do now what the first computation of these would have to wait for: imports, a look at the code."""
+        from smm import _code_archive, _locks  # noqa: F401
+
+        functions = {id(self._staleness.function_of(name)): name for name in names}
+        for name in functions.values():
+            self._staleness.code(name)
+
+    @property
+    def _may_recompute(self) -> bool:
+        """Whether there is a metric for which `_stale_for_a_run` may give a reason."""
+        own = (rows.metric.trust.on_stale for rows in self._rows.values())
+        return self.on_stale == "recompute" or "recompute" in own
+
     def _stale_for_a_run(self, name: str) -> Reason | None:
         """The first reason why a run computes a stored metric again; None if it does not."""
         if self._staleness.trust_of(name).on_stale != "recompute" or name not in self.functions_dict:
@@ -94,17 +112,25 @@ class Trusting(Serving):
     def _tell_of_stale(self, stored: Iterable[str]) -> None:
         """Do what `on_stale` says about stored values that a run leaves as they are: warn, or refuse.
 
-        Looks at no more than 100 rows of each metric: what changes a code changes it for all of them.
+        Looks at no more than 32 rows of each metric, from the first to the last: what changes a code changes
+        it for all of them.
 
         Raises:
             StaleMetricError: one is stale, and the policy is `error`.
         """
-        base_name = base_names(self)
-        rows: dict[str, list[str]] = {}
+        functions = self.functions_dict
+        by_metric: dict[object, list[str]] = {}
         for name in stored:
-            rows.setdefault(base_name.get(name, name), []).append(name)
-        for names in rows.values():
-            for name in names[:: max(1, len(names) // _MOST_LOOKED_AT)][:_MOST_LOOKED_AT]:
+            entry = functions.get(name)
+            metric = entry.rows if isinstance(entry, Row) else name
+            names = by_metric.get(metric)
+            if names is None:
+                names = by_metric[metric] = []
+            names.append(name)
+        for names in by_metric.values():
+            count, last = min(len(names), _MOST_LOOKED_AT), len(names) - 1
+            for number in range(count):
+                name = names[number * last // max(1, count - 1)]
                 record = self._shelf.record(name)
                 if record is not None:
                     self._staleness.serves(name, record, may_compute=False)
@@ -128,6 +154,8 @@ class Trusting(Serving):
         Raises:
             UnknownMetricError: a name means nothing.
         """
+        from smm._select import select, stored_names
+
         stored = stored_names(self)
         patterns = [names] if isinstance(names, str) else list(names)
         chosen = [name for name in select(self, patterns, among=stored) if name in stored] if patterns else []
@@ -140,6 +168,8 @@ class Trusting(Serving):
         return accepted
 
     def _upstream_first(self, names: Iterable[str]) -> list[str]:
+        from smm.graph import upstream_first
+
         noted = {name: self._shelf.record(name) for name in names}
         reads = {
             name: [read.name for read in (record.inputs or ()) if read.name in noted]
@@ -188,6 +218,9 @@ class Trusting(Serving):
         Args:
             rows: a node for each row, in place of one for each metric.
         """
+        from smm._select import base_names, groups, stored_names
+        from smm.graph import Edge, Graph, Node
+
         self._staleness.forget()
         stored = stored_names(self)
         declared = groups(self)

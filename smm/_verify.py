@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 
@@ -64,7 +65,7 @@ def verify(store: Store, names: Iterable[str] | None = None) -> Iterator[Verdict
         TargetError: the folder holds no results, or results of several formats.
         StorageAbilityError: the storage cannot list what it has.
     """
-    shelf = shelf_of(store)
+    shelf = _unmapped(shelf_of(store))
     chosen = names_to_verify(store, names)
     return (verdict for name in chosen if (verdict := _verdict(shelf, name)) is not None)
 
@@ -78,6 +79,15 @@ def names_to_verify(store: Store, patterns: Iterable[str] | None) -> list[str]:
         return None if record is None else record.base_name
 
     return matching(names_with_data(store, shelf), patterns, base_name=base_name, store=store)
+
+
+def _unmapped(shelf: Shelf) -> Shelf:
+    """The same, but for a storage that maps its files, which would leave most of their bytes unread."""
+    if not getattr(shelf.storage, "mmap", False):
+        return shelf
+    storage: Any = copy.copy(shelf.storage)
+    storage.mmap = False
+    return Shelf(storage)
 
 
 def _verdict(shelf: Shelf, name: str) -> Verdict | None:

@@ -17,15 +17,18 @@ import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
-
-import attrs
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from smm._blame import message, shown, user_files, user_line, user_traceback
 from smm._child import answer_as_child, ask_child
 from smm._sources import check_sources, note_sources
 from smm.errors import TimedOutError, UnstorableError, WorkerError
 from smm.run import Outcome, Runnable
+
+if TYPE_CHECKING:
+    import attrs
+else:
+    from smm import _attrs as attrs
 
 LONGEST_SECONDS = 0.5
 """After which a worker gives back what it has not begun of a batch: rows took longer than was thought."""
@@ -42,6 +45,9 @@ class Travelled(Runnable, Protocol):
     @property
     def _place(self) -> str:
         """Where it stores."""
+
+    def _warm_up(self, names: Iterable[str]) -> None:
+        """Do now what the first computation of these would have to wait for."""
 
     def _add_row(self, base_name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> str:
         """Declare a row by its call, as a call does; its metric name."""
@@ -68,6 +74,10 @@ class Task:
     call: tuple[str, tuple[Any, ...], dict[str, Any]] | None = None
     """Base name and arguments of a row that a call has added, which a manager made again does not know."""
     timeout_seconds: float | None = None
+
+
+Asked: TypeAlias = tuple[list[str], list[Task]]
+"""Names that a worker must know, and tasks that bring their rows along, which must be able to reach it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -147,18 +157,25 @@ def _functions(manager: Travelled) -> Iterable[Callable[..., Any]]:
     return [getattr(rows, "function", rows) for rows in entries.values()]
 
 
-def prepare(job: Job, tasks: Sequence[Task]) -> Ready:
-    """Make the manager, and see that it knows what it will be asked for. Computes nothing."""
+def asked(tasks: Sequence[Task]) -> Asked:
+    """What `prepare` is to be told of tasks."""
+    calls = [task for task in tasks if task.call is not None]
+    return [task.name for task in tasks if task.call is None], calls
+
+
+def prepare(job: Job, asked: Asked) -> Ready:
+    """Make the manager, and see that it knows what it will be asked for. Computes nothing.
+
+    What the first row of a process would have to wait for is done here, so that its time is its own: by that,
+    others are put into batches.
+    """
     try:
         manager = _manager_of(job)
-        unknown = [task.name for task in tasks if not _is_known(manager, task)]
+        manager._warm_up(asked[0])
+        unknown = [name for name in asked[0] if name not in manager.functions_dict]
     except BaseException as error:  # noqa: BLE001 - the parent refuses the run with it
         return Ready(process=os.getpid(), problem=shown(error))
     return Ready(process=os.getpid(), place=manager._place, unknown=tuple(unknown[:3]))
-
-
-def _is_known(manager: Travelled, task: Task) -> bool:
-    return task.call is not None or task.name in manager.functions_dict
 
 
 # --- work ------------------------------------------------------------------------------------------------
@@ -176,12 +193,13 @@ def work(job: Job, batch: Batch) -> list[Outcome]:
         raise UnfitError(f"a worker could not make the manager: {shown(error)}") from error
     own = not is_shared(job.token)
     started = time.perf_counter()
+    worker = worker_name()
     ended: list[Outcome] = []
     for task in batch.tasks:
         if job.children and task.timeout_seconds is not None:
             outcome = _in_child(job, task)
         else:
-            outcome = compute(manager, task, verbose=batch.verbose)
+            outcome = compute(manager, task, verbose=batch.verbose, worker=worker)
         ended.append(_portable(outcome) if own else outcome)
         is_last = outcome.status == "failed" and not batch.keep_going
         if is_last or time.perf_counter() - started > LONGEST_SECONDS:
@@ -192,10 +210,17 @@ def work(job: Job, batch: Batch) -> list[Outcome]:
     return ended
 
 
-def compute(manager: Travelled, task: Task, *, verbose: bool = False) -> Outcome:
-    """Bring one row to the storage; whatever its function raises is its outcome, but for Ctrl-C."""
+def compute(manager: Travelled, task: Task, *, verbose: bool = False, worker: str = "") -> Outcome:
+    """Bring one row to the storage; whatever its function raises is its outcome, but for Ctrl-C.
+
+    Args:
+        manager: whose row it is.
+        task: the row.
+        verbose: print a line for everything that is done.
+        worker: the `worker_name` of this thread, if that has been asked already.
+    """
     started = time.perf_counter()
-    worker = worker_name()
+    worker = worker or worker_name()
     handled = sys.exception()
     try:
         name = task.name if task.call is None else manager._add_row(*task.call)

@@ -10,16 +10,25 @@ from __future__ import annotations
 import codecs
 import math
 import re
-from typing import Any, TypeAlias
+import warnings
+from collections.abc import Callable
+from typing import Any
 
 import attrs
 import yaml
 from yaml import events
+from yaml.events import ScalarEvent
 
 from smm._keys import Keys, dotted, nearest, shown
+from smm._marks import NO_MARK as NO_MARK
+from smm._marks import Mark as Mark
+from smm._marks import Place as Place
+from smm._marks import Places as Places
+from smm._marks import find as find
+from smm._marks import line_and_column as line_and_column
 from smm._syntax import MAX_DEPTH as MAX_DEPTH
 from smm._syntax import TOO_DEEP, explained, unprintable
-from smm.errors import Problem
+from smm.errors import Problem, SmmWarning
 
 MAX_BYTES = 64 * 2**20
 MAX_VALUES = 10_000_000
@@ -28,59 +37,6 @@ MAX_PROBLEMS = 1_000
 """Kept one by one; a file with more is wrong as a whole, and the rest is only counted."""
 MAX_DIGITS = 4_300
 """Of an integer: what Python itself reads and writes by default, because its conversion is quadratic."""
-
-# --- places ----------------------------------------------------------------------------------------------
-
-Mark: TypeAlias = int
-"""A line and a column, both from 0, in one integer: `line << 32 | column`."""
-
-NO_MARK: Mark = -1
-"""The place of what no file holds."""
-
-
-class Places:
-    """Where a list or mapping and everything in it stands: a tree beside the plain data.
-
-    It is kept apart from the data so that the data are plain lists and dicts for whoever gets them.
-    """
-
-    __slots__ = ("items", "keys", "mark")
-
-    def __init__(self, mark: Mark, items: Any, keys: dict[Any, Mark]) -> None:
-        self.mark = mark
-        self.items = items
-        """A list or dict beside the data's: Places for what is a list or mapping, else a Mark."""
-        self.keys = keys
-        """Where each key of a mapping stands."""
-
-
-Place: TypeAlias = Places | Mark
-
-
-def find(place: Place, keys: Keys, *, at_key: bool = False) -> Mark:
-    """The mark of what `keys` lead to, or of the nearest thing above it.
-
-    Args:
-        place: of the value the keys begin at.
-        keys: from there downward.
-        at_key: the last of the keys itself is meant instead of its value.
-    """
-    for index, key in enumerate(keys):
-        if not isinstance(place, Places):
-            return place
-        if at_key and index == len(keys) - 1 and key in place.keys:
-            return place.keys[key]
-        try:
-            place = place.items[key]
-        except (KeyError, IndexError, TypeError):
-            break
-    return place.mark if isinstance(place, Places) else place
-
-
-def line_and_column(mark: Mark) -> tuple[int, int]:
-    """Both counted from 1; `(0, 0)` for NO_MARK."""
-    return (0, 0) if mark == NO_MARK else ((mark >> 32) + 1, (mark & 0xFFFFFFFF) + 1)
-
 
 # --- scalars ---------------------------------------------------------------------------------------------
 
@@ -200,6 +156,12 @@ _ABSENT: Any = object()
 """The key of a mapping whose next value is a key."""
 _DROPPED: Any = object()
 """A key that was refused: its value is read and forgotten."""
+_NO_KEYS: dict[Any, Mark] = {}
+"""Of all lists."""
+_NEW: Any = object()
+"""A plain scalar that has not come yet."""
+_MOST_KNOWN = 10_000
+"""Plain scalars whose meaning is remembered."""
 
 
 class _Open:
@@ -239,6 +201,8 @@ class _Composer:
         self.stack = [_Open([], Places(0, [], {}), None, 0)]
         self.anchors: dict[str, _Anchored | None] = {}
         """None while the anchored value is still open."""
+        self.known: dict[str, Any] = {}
+        """Plain scalars that have come, and what they mean."""
 
     def result(self) -> tuple[Any, Place]:
         root = self.stack[0]
@@ -249,12 +213,32 @@ class _Composer:
             raise _Stop(
                 _end_of(text[: found.start()]), "found the directive %TAG; tags are not read, leave it out"
             )
-        # Only the events of these loaders are asked for, their constructors never run.
-        loader: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+        loader = _loader()
+        known = self.known
+        takers: dict[type, Callable[[Any], None]] = {
+            ScalarEvent: self.take_scalar,
+            events.SequenceStartEvent: self.begin,
+            events.MappingStartEvent: self.begin,
+            events.SequenceEndEvent: self.end,
+            events.MappingEndEvent: self.end,
+            events.AliasEvent: self.take_alias,
+            events.DocumentStartEvent: self.take_start,
+        }
         try:
             next_event = loader(text).get_event
             while (event := next_event()) is not None:
-                self.take(event)
+                # Nearly half of all events, and nothing in them that `take_scalar` would have to look at.
+                if type(event) is ScalarEvent and event.anchor is None and event.tag is None:
+                    word = event.value
+                    if word != "<<" and self.count < MAX_VALUES:
+                        self.count += 1
+                        start: Any = event.start_mark
+                        place = start.line << 32 | start.column
+                        value = known.get(word, _NEW) if event.implicit[0] else word
+                        self.add(self.typed(word, place) if value is _NEW else value, place)
+                        continue
+                if take := takers.get(type(event)):
+                    take(event)
         except yaml.MarkedYAMLError as error:
             line, column, message = explained(error, text)
             raise _Stop(line << 32 | column, message) from None
@@ -265,19 +249,8 @@ class _Composer:
             # The parser in pure Python meets \U escapes beyond Unicode with the error of chr().
             raise _Stop(_mark(event), f"this cannot be read after here: {error}") from None
 
-    def take(self, event: Any) -> None:
-        kind = type(event)
-        if kind is events.ScalarEvent:
-            self.take_scalar(event)
-        elif kind is events.SequenceStartEvent:
-            self.begin(event, [], [])
-        elif kind is events.MappingStartEvent:
-            self.begin(event, {}, {})
-        elif kind is events.SequenceEndEvent or kind is events.MappingEndEvent:
-            self.end()
-        elif kind is events.AliasEvent:
-            self.take_alias(event)
-        elif kind is events.DocumentStartEvent and self.stack[0].value:
+    def take_start(self, event: Any) -> None:
+        if self.stack[0].value:
             raise _Stop(_mark(event), "a second document begins here; one file is one configuration")
 
     def take_scalar(self, event: Any) -> None:
@@ -298,10 +271,13 @@ class _Composer:
 
     def typed(self, text: str, mark: Mark) -> Any:
         try:
-            return scalar(text)
+            value = scalar(text)
         except ValueError as error:
             self.report(mark, str(error))
             return _DROPPED
+        if len(self.known) < _MOST_KNOWN:
+            self.known[text] = value
+        return value
 
     def take_alias(self, event: Any) -> None:
         mark, name = _mark(event), event.anchor
@@ -318,17 +294,23 @@ class _Composer:
         self.raise_height(anchored.height)
         self.add(anchored.value, anchored.place)
 
-    def begin(self, event: Any, value: Any, items: Any) -> None:
+    def begin(self, event: Any) -> None:
         mark = _mark(event)
         if event.tag is not None:
             self.refuse_tag(event.tag, mark)
-        self.grow(1, mark)
-        self.nest(1, mark)
+        self.count += 1
+        if self.count > MAX_VALUES or len(self.stack) > MAX_DEPTH:
+            self.grow(0, mark)
+            self.nest(1, mark)
         if event.anchor is not None:
             self.anchors[event.anchor] = None
-        self.stack.append(_Open(value, Places(mark, items, {}), event.anchor, self.count - 1))
+        if type(event) is events.SequenceStartEvent:
+            begun = _Open([], Places(mark, [], _NO_KEYS), event.anchor, self.count - 1)
+        else:
+            begun = _Open({}, Places(mark, {}, {}), event.anchor, self.count - 1)
+        self.stack.append(begun)
 
-    def end(self) -> None:
+    def end(self, _: Any) -> None:
         done = self.stack.pop()
         if done.anchor is not None:
             size = self.count - done.before
@@ -343,7 +325,11 @@ class _Composer:
             parent.value.append(None if value is _DROPPED else value)
             parent.place.items.append(place)
         elif parent.key is _ABSENT:
-            parent.key = self.accepted(value, place)
+            if type(value) is str and value not in parent.place.keys and type(place) is int:
+                parent.place.keys[value] = place
+                parent.key = value
+            else:
+                parent.key = self.accepted(value, place)
         else:
             if parent.key is not _DROPPED and value is not _DROPPED:
                 parent.value[parent.key] = value
@@ -407,6 +393,30 @@ class _Composer:
             elif parent.key is not _ABSENT and parent.key is not _DROPPED:
                 way.append(parent.key)
         return tuple(way)
+
+
+_told = False
+"""Whether this process has said that libyaml is missing."""
+
+
+def _loader() -> Any:
+    """What makes events of a text: only these are asked of it, its constructors never run.
+
+    Warns:
+        SmmWarning: once, libyaml is missing.
+    """
+    global _told
+    if yaml.__with_libyaml__:
+        return yaml.CSafeLoader
+    if not _told:
+        _told = True
+        warnings.warn(
+            "PyYAML was built without libyaml, so reading a configuration takes twenty times as long; "
+            "install one of its wheels, or libyaml before building it",
+            SmmWarning,
+            stacklevel=2,
+        )
+    return yaml.SafeLoader
 
 
 _TAG_HANDLE = re.compile(r"^%TAG\b", re.MULTILINE)

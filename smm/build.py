@@ -16,9 +16,10 @@ from smm import sweep
 from smm._blame import shown
 from smm._code import Problems, metric_paths, named_objects, rows_keys
 from smm._keys import Keys
+from smm._pause import collector_paused
 from smm._policies import written_age
 from smm._recipe import Recipe
-from smm.collect import Rows
+from smm.collect import NO_PARAMS, Rows, copied
 from smm.config import (
     Config,
     CustomStorage,
@@ -153,6 +154,15 @@ def _is_one_value(metric: MetricConfig) -> bool:
     return tuple(metric.params_list) == ((),)
 
 
+_AS_THE_MANAGER = Trust()
+
+
+def _trust(given: MetricConfig) -> Trust:
+    if given.on_stale is None and given.max_age is None and given.stale_on is None:
+        return _AS_THE_MANAGER
+    return Trust(on_stale=given.on_stale, max_age_seconds=given.max_age, stale_on=given.stale_on)
+
+
 class _Declaring:
     """Declares the metrics of one configuration, and finds what is wrong with each."""
 
@@ -166,8 +176,9 @@ class _Declaring:
 
     def declare_all(self) -> None:
         """Declare every metric whose code was found, then check what they read of each other."""
-        metrics = [self._metric(name, given) for name, given in self._metrics.items()]
-        self._check_inputs([metric for metric in metrics if metric and self._declare(metric)])
+        with collector_paused():
+            metrics = [self._metric(name, given) for name, given in self._metrics.items()]
+            self._check_inputs([metric for metric in metrics if metric and self._declare(metric)])
 
     def _metric(self, name: str, given: MetricConfig) -> Metric | None:
         """The declaration, its dotted paths replaced by what they name; None if one of them failed."""
@@ -176,14 +187,20 @@ class _Declaring:
         return Metric(
             base_name=name,
             function=self._objects.get(("metrics", name, "function")),
-            params_list=((),) if _is_one_value(given) else [row for _, row in self._rows(name)],
+            params_list=NO_PARAMS if _is_one_value(given) else copied(self._all_rows(name)),
             name_generation_function=self._objects.get(("metrics", name, "name_generation_function")),
             ignore=given.ignore,
             inputs=given.inputs,
-            trust=Trust(on_stale=given.on_stale, max_age_seconds=given.max_age, stale_on=given.stale_on),
+            trust=_trust(given),
             timeout_seconds=given.timeout,
             retries=given.retries,
         )
+
+    def _all_rows(self, name: str) -> list[Any]:
+        params_list = self._metrics[name].params_list
+        if sweep.are_rows(params_list):
+            return list(params_list)
+        return [row for _, row in self._rows(name)]
 
     def _rows(self, name: str) -> Iterator[tuple[int, Any]]:
         """Each row, with the index of the entry it comes from."""
@@ -198,7 +215,7 @@ class _Declaring:
     def _declare(self, metric: Metric) -> bool:
         before = len(self._problems)
         try:
-            self._manager.declare(metric)
+            self._manager._declare(metric)
         except Exception as error:  # noqa: BLE001 - a name_generation_function may raise anything
             if metric.function is not None:
                 self._explain(metric, metric.function)

@@ -6,20 +6,26 @@ metric name in the manager's `functions_dict`. `smm.collected` makes `CM.<base_n
 
 from __future__ import annotations
 
-import copy
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
-import attrs
-
+from smm._encoding import ATOMS
+from smm._pause import collector_paused
 from smm.errors import DeclarationError, NameClashError, UndeclaredParamsError
 from smm.identity import Binder, Call, nearest, params_to_json
-from smm.metric import Argument, Function, Input, Literal, Metric, Record
-from smm.run import RunReport
+from smm.metric import Argument, Function, Input, Literal, Metric, Record, SideCar
+
+if TYPE_CHECKING:
+    import attrs
+
+    from smm.run import RunReport
+else:
+    from smm import _attrs as attrs
 
 NO_PARAMS: tuple[tuple[()], ...] = ((),)
 """The params list of a metric without params: one empty row."""
@@ -41,6 +47,9 @@ class Keeper(Protocol):
         verbose: bool | None = None,
     ) -> Any:
         """The value of `name`, computed by `row` or, if that is None, by its `functions_dict` entry."""
+
+    def cell(self, name: str) -> list[Any]:
+        """Where the quickest calls look for the value of a metric."""
 
     def load(self, name: str) -> Any:
         """The value from memory, else from the storage."""
@@ -70,17 +79,23 @@ class Keeper(Protocol):
 class Row:
     """One call of a collected metric, as the function without arguments that `functions_dict` holds."""
 
-    __slots__ = ("call", "rows")
+    __slots__ = ("_call", "rows")
 
-    def __init__(self, rows: Rows, call: Call) -> None:
+    def __init__(self, rows: Rows, call: Call | tuple[Any, Any]) -> None:
         self.rows = rows
-        self.call = call
+        self._call = call  # or the key by which it can be made, since most of 100,000 rows are never asked
+
+    @property
+    def call(self) -> Call:
+        """The params, as bound to the function."""
+        call = self._call
+        return call if isinstance(call, Call) else self.rows.binder.call(call)
 
     def __call__(self) -> Any:
         """Compute the value: call the metric's function with this row's params, its inputs and `CM`."""
-        rows = self.rows
-        args, kwargs = self.call.arguments()
-        for argument, name, upstream in rows.upstream(self.call):
+        rows, call = self.rows, self.call
+        args, kwargs = call.arguments()
+        for argument, name, upstream in rows.upstream(call):
             kwargs[argument] = rows.manager.serve(name, upstream)
         if rows.binder.takes_manager:
             kwargs["CM"] = rows.manager
@@ -94,7 +109,7 @@ class Row:
         """The same in the form that a record keeps."""
         return params_to_json(self.params())
 
-    def check_record(self, name: str, record: Record, where: str) -> None:
+    def check_record(self, name: str, record: Record | SideCar, where: str) -> None:
         """Refuse what other params have stored under this row's name.
 
         Raises:
@@ -102,13 +117,23 @@ class Row:
         """
         if record.params is None:
             return
-        rows, noted = self.rows, self.noted_params()
-        if record.base_name != rows.base_name or _values(record.params) != _values(noted):
+        rows = self.rows
+        same = self._is_of(record.params) or _values(record.params) == _values(self.noted_params())
+        if record.base_name != rows.base_name or not same:
             raise NameClashError(
                 base_name=rows.base_name,
                 reason=f"{self!r} would take the name {name!r}, under which {where} holds "
                 f"{record.base_name} with params {dict(record.params)}; rename one of the two",
             )
+
+    def _is_of(self, noted: Mapping[str, Any]) -> bool:
+        """Whether noted params are this row's, as far as that is seen at once: they are this row's key."""
+        values = tuple(noted.values())
+        kinds = tuple(map(type, values))
+        if not _NOTED_AS_THEY_ARE.issuperset(kinds):
+            return False
+        key = self._call.key if isinstance(self._call, Call) else self._call
+        return bool(key == (kinds, values))
 
     def reads(self) -> list[str]:
         """Names of the metrics it reads by its declared inputs."""
@@ -121,7 +146,7 @@ class Row:
 class Rows:
     """All rows of one base name, and how to bind and name further ones."""
 
-    def __init__(self, manager: Keeper, metric: Metric, function: Function) -> None:
+    def __init__(self, manager: Keeper, metric: Metric, function: Function, binder: Binder) -> None:
         self.manager = manager
         self.base_name = metric.base_name
         self.function = function
@@ -132,9 +157,7 @@ class Rows:
         self.timeout_seconds = metric.timeout_seconds
         self.retries = metric.retries
         first_declared(function)
-        self.binder = Binder(
-            function, base_name=metric.base_name, ignore=metric.ignore, inputs=tuple(metric.inputs)
-        )
+        self.binder = binder
         self.params_list = metric.params_list
         self.entries: dict[str, Row] = {}
         """The declared rows by metric name."""
@@ -146,6 +169,25 @@ class Rows:
             self._add_rows()
 
     def _add_rows(self) -> None:
+        one_by_one = self.name_generation_function is not None or has_no_params(self.metric)
+        with collector_paused():
+            if one_by_one or not self._add_alike():
+                self._add_each()
+
+    def _add_alike(self) -> bool:
+        """Add all rows at once, if they are alike and none of them is refused; says whether it has."""
+        alike = self.binder.bind_alike(self.params_list)
+        if alike is None:
+            return False
+        keys, names = alike
+        by_key: dict[object, str] = dict(zip(keys, names, strict=True))
+        entries = dict(zip(names, [Row(self, key) for key in keys], strict=True))
+        if len(entries) < len(by_key):
+            return False  # two would share a name
+        self._by_key, self.entries, self.names = by_key, entries, names
+        return True
+
+    def _add_each(self) -> None:
         for index, row in enumerate(self.params_list):
             try:
                 call = self.binder.bind_row(row)
@@ -231,6 +273,9 @@ class Rows:
         return rows.find(tuple(map(value, source.params)), {})
 
 
+_NOTED_AS_THEY_ARE = frozenset({type(None), bool, int, str})
+
+
 def _values(params: Mapping[str, Any]) -> str:
     """What identifies a call whatever its arguments are called; as text, since 1 == 1.0 == True."""
     return json.dumps(list(params.values()))
@@ -299,9 +344,34 @@ def copied(params_list: Any) -> Any:
     Raises:
         TypeError: `params_list` is no iterable of rows.
     """
-    if isinstance(params_list, str | bytes | Mapping) or not isinstance(params_list, Iterable):
-        raise TypeError(f"params_list is {params_list!r}; it must be an iterable of rows: [[1, 2], [1, 3]]")
-    return copy.deepcopy(list(params_list) if isinstance(params_list, Iterator) else params_list)
+    rows = params_list
+    if type(rows) not in (list, tuple):
+        if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
+            raise TypeError(f"params_list is {rows!r}; it must be an iterable of rows: [[1, 2], [1, 3]]")
+        if isinstance(rows, Iterator):
+            rows = list(rows)
+    with collector_paused():
+        plain = _copied_plain(rows)
+    if plain:
+        return plain
+    import copy
+
+    return copy.deepcopy(rows)
+
+
+def _copied_plain(rows: Any) -> Any:
+    """A copy of rows that hold nothing that could change, which need no closer look; None for others."""
+    if type(rows) not in (list, tuple):
+        return None
+    kinds = set(map(type, rows))
+    if ATOMS.issuperset(kinds):
+        return rows[:]
+    inside = map(dict.values, rows) if kinds == {dict} else rows
+    if not (kinds <= {list, tuple} or kinds == {dict}) or not ATOMS.issuperset(
+        map(type, chain.from_iterable(inside))
+    ):
+        return None
+    return type(rows)([row.copy() if type(row) is not tuple else row for row in rows])
 
 
 def completed(expected: Metric, brought: Metric) -> Metric:
@@ -332,11 +402,10 @@ def completed(expected: Metric, brought: Metric) -> Metric:
     return attrs.evolve(expected, function=brought.function)
 
 
-def needs_params(metric: Metric) -> bool:
-    """Whether the function cannot be called without arguments."""
-    if metric.function is None:
-        return False
-    binder = Binder(
-        metric.function, base_name=metric.base_name, ignore=metric.ignore, inputs=tuple(metric.inputs)
-    )
-    return binder.needs_params
+def binder_of(metric: Metric, function: Function) -> Binder:
+    """What binds the calls of a metric, and its rows.
+
+    Raises:
+        DeclarationError: the function cannot be a metric's, or the declaration does not fit it.
+    """
+    return Binder(function, base_name=metric.base_name, ignore=metric.ignore, inputs=tuple(metric.inputs))

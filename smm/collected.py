@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
-from smm._columns import MISSING
-from smm._tables import Cell, Table, argument_names, array_maker, frame_maker
+from smm._warm import Known
 from smm.collect import Row, Rows
 from smm.errors import MetricNotStoredError
 from smm.metric import Function, NameFunction, Record
-from smm.run import RunReport
+
+if TYPE_CHECKING:
+    from smm._tables import Table
+    from smm.run import RunReport
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,14 +90,7 @@ class Cached(Protocol, Generic[P, R]):
 def function_object(rows: Rows) -> CollectedMetric:
     """`CM.<base_name>`: a function, because a call of one costs less than a method of an object."""
     manager = rows.manager
-    serve = manager.serve
-
-    @functools.wraps(rows.function, updated=())
-    def collected(*params: Any, use_stored: bool = True, cache: bool = True, **named: Any) -> Any:
-        if not cache:
-            return Row(rows, rows.binder.bind(params, named))()
-        name, row = rows.find(params, named)
-        return serve(name, row, use_stored=use_stored)
+    collected = functools.wraps(rows.function, updated=())(_serving(rows))
 
     def name(*params: Any, **named: Any) -> str:
         return rows.name(params, named)
@@ -128,6 +123,25 @@ def function_object(rows: Rows) -> CollectedMetric:
     }
     vars(collected).update(attributes)
     return cast("CollectedMetric", collected)
+
+
+def _serving(rows: Rows) -> Callable[..., Any]:
+    """Serves one call of a metric."""
+    manager, serve = rows.manager, rows.manager.serve
+
+    def served(params: tuple[Any, ...], named: dict[str, Any], use_stored: bool, cache: bool) -> Any:
+        if not cache:
+            return Row(rows, rows.binder.bind(params, named))()
+        name, row = rows.find(params, named)
+        # Noted the second time: most rows of a sweep are asked for once. Of ignored arguments each value
+        # would be one more call to note.
+        if name in manager.cache and not named and not rows.binder.ignore:
+            known.note(params, name)
+        return serve(name, row, use_stored=use_stored)
+
+    only = rows.names[0] if len(rows.names) == 1 else None
+    known = Known(rows.binder.plain_arguments, only, manager.cell, serve, served)
+    return known.function
 
 
 class _Together:
@@ -186,18 +200,26 @@ class _Together:
 
     def to_dict(self, *, compute: bool = False) -> dict[str, Any]:
         """As `CollectedMetric` says; `to_frame` and `to_xarray`, too."""
+        from smm._columns import MISSING
+
         return {cell.name: cell.value for cell in self._table(compute).cells if cell.value is not MISSING}
 
     def to_frame(self, engine: str | None = None, *, compute: bool = False) -> Any:
+        from smm._tables import frame_maker
+
         make = frame_maker(engine)  # that a library is missing is said before anything is computed
         return make(self._table(compute))
 
     def to_xarray(self, *, compute: bool = False) -> Any:
+        from smm._tables import array_maker
+
         make = array_maker()
         return make(self._table(compute))
 
     def _table(self, compute: bool) -> Table:
         """The declared rows and their values; memory holds afterwards what it held before."""
+        from smm._tables import Cell, Table, argument_names
+
         before = set(self._manager.cache)
         try:
             names = self._rows.names
@@ -221,6 +243,8 @@ class _Together:
         try:
             return self._manager.load(name)
         except MetricNotStoredError:
+            from smm._columns import MISSING
+
             return MISSING
 
 

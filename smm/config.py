@@ -19,6 +19,7 @@ from smm._metrics import METRICS_SCHEMA, age, causes, definitions, policy, read_
 from smm._metrics import MetricConfig as MetricConfig
 from smm._overrides import FILE as OVERRIDES
 from smm._overrides import merged
+from smm._pause import collector_paused
 from smm._storages import VARIABLE, read_folder, read_storage, resolved, storage_schema, typed
 from smm._storages import CustomStorage as CustomStorage
 from smm._storages import JsonStorage as JsonStorage
@@ -200,11 +201,15 @@ def read_config(
     Raises:
         ConfigError: with every problem found.
     """
-    file = os.fspath(path)
+    with collector_paused():
+        return _read_config(raw, os.fspath(path), overrides or {})
+
+
+def _read_config(raw: bytes, file: str, overrides: Mapping[str, Any]) -> Config:
     document = _yaml.read(raw, file)
     if not document.whole:
         raise ConfigError(problems=document.problems)
-    data, place, problems = merged(document.data, document.place, overrides or {})
+    data, place, problems = merged(document.data, document.place, overrides)
     problems = document.problems + problems
     origin = Origin(file=file, path=Path(file).absolute(), place=place)
     try:

@@ -1,20 +1,21 @@
 """Every exception of smm: data first, a sentence that ends in a way out, and a builtin they also are.
 
 An error is raised with its data as keyword arguments; each class writes its own sentence from them, so
-that the same mistake reads the same wherever it is found. All of them pickle, with their data and notes,
-because a worker's errors travel.
+that a mistake reads the same wherever it is found. All pickle, with data and notes: workers' errors travel.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from importlib import import_module
-from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import attrs
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import attrs
+else:
+    from smm import _attrs as attrs
 
 
 class SmmWarning(UserWarning):
@@ -57,9 +58,11 @@ def closest(word: str, known: Iterable[str]) -> str:
 
     Looks at no more than 2,000 of the known words, first at those that begin alike: it takes milliseconds.
     """
+    import difflib
+
     known = list(known)
-    alike = [name for name in known if name[:2] == word[:2]]
-    found = difflib.get_close_matches(word, [*alike[:1000], *known[:1000]], n=1)
+    alike = [name for name in known if name[:2] == word[:2]][:1000]
+    found = difflib.get_close_matches(word, alike + known[:1000], n=1)
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
@@ -221,7 +224,8 @@ class MetricNameError(SmmError, ValueError):
     """What is wrong and what to do: `is empty; give it a base_name`."""
 
     def _sentence(self) -> str:
-        return f"metric name {_shortened(self.name)} {self.reason}"
+        cut = "" if len(self.name) <= 60 else f"... ({len(self.name)} characters)"
+        return f"metric name {self.name[:60]!r}{cut} {self.reason}"
 
 
 class DeclarationError(SmmError, ValueError):
@@ -428,7 +432,7 @@ class MissingExtraError(SmmError, ImportError):
         return f"this needs {self.module}, which is not installed; pip install 'smm-metrics[{self.extra}]'"
 
 
-def require(module: str, extra: str) -> ModuleType:
+def require(module: str, extra: str) -> Any:
     """Import an optional library, or say which extra brings it.
 
     Raises:
@@ -440,10 +444,6 @@ def require(module: str, extra: str) -> ModuleType:
         if error.name is None or not (module + ".").startswith(error.name + "."):
             raise  # the library is there; something it needs is not
         raise MissingExtraError(module=module, extra=extra) from error
-
-
-def _shortened(text: str, limit: int = 60) -> str:
-    return repr(text) if len(text) <= limit else f"{text[:limit]!r}... ({len(text)} characters)"
 
 
 # --- command line -----------------------------------------------------------------------------------------

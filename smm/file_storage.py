@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import json
 import os
-import re
 import stat
-from pathlib import Path
-from typing import Any, ClassVar
-
-import numpy as np
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from smm._files import (
     NewFile,
     check_folder,
-    crc32_of_file,
-    file_stem,
-    is_as_noted,
-    name_of_stem,
     remove_file,
+    to_disk,
+    write_small,
 )
-from smm._npy import Pickled
-from smm._npz import Newer
+from smm._listing import RECORD_ENDING as _RECORD_ENDING
+from smm._listing import listed, listing, recorded
+from smm._listing import record_endings as _record_endings
+from smm._listing import stems as _stems
+from smm._reading import crc32_of_file, read_text
 from smm._refusals import Refused
-from smm._tree import Damaged
+from smm._tree import Damaged, Newer, Pickled
 from smm.errors import (
     CorruptMetricError,
     MetricNameError,
@@ -36,8 +34,12 @@ from smm.errors import (
 from smm.metric import Record, Stamp
 from smm.protocols import SIDECAR
 
-_RECORD_ENDING = SIDECAR + ".json"
-_FILE_EXT = re.compile(r"\.[A-Za-z0-9._~=+,-]{1,30}")
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+else:
+    from smm import _numpy as np
 
 
 class FileBasedStorageInterface:
@@ -63,21 +65,31 @@ class FileBasedStorageInterface:
     """
 
     file_ext: str
-    metrics_dir: Path
     fsync: bool
 
     _shown: ClassVar[tuple[str, ...]] = ("file_ext", "metrics_dir", "fsync")
     """The arguments that repr shows."""
 
     def __init__(self, file_ext: str, metrics_dir: str | os.PathLike[str], *, fsync: bool = False) -> None:
-        if not _FILE_EXT.fullmatch(file_ext):
+        if not _is_ending(file_ext):
             raise ValueError(f"file_ext {file_ext!r} must be a dot and plain characters, such as '.npz'")
         self.file_ext = file_ext
-        self.metrics_dir = Path(os.path.abspath(os.path.expanduser(metrics_dir)))
+        self.metrics_dir = os.path.abspath(os.path.expanduser(metrics_dir))
         self.fsync = fsync
 
+    @property
+    def metrics_dir(self) -> Path:
+        """The folder, absolute."""
+        from pathlib import Path  # which takes a while, and serving a value does not need it
+
+        return Path(self._folder)
+
+    @metrics_dir.setter
+    def metrics_dir(self, folder: str | os.PathLike[str]) -> None:
+        self._folder = vars(self)["metrics_dir"] = os.fspath(folder)  # for `Shelf`, too
+
     def __repr__(self) -> str:
-        shown = {key: getattr(self, key) for key in self._shown} | {"metrics_dir": str(self.metrics_dir)}
+        shown = {key: getattr(self, key) for key in self._shown} | {"metrics_dir": self._folder}
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
 
     # --- what a subclass says ---------------------------------------------------------------------------
@@ -95,8 +107,10 @@ class FileBasedStorageInterface:
 
     def _read(self, path: str, stamp: Stamp | None) -> Any:
         """The data of a file, held against the stamp if its size and time are the stamp's."""
-        as_noted = stamp is not None and is_as_noted(os.stat(path), stamp)
-        if as_noted and stamp is not None and crc32_of_file(path) != stamp.crc32:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise FileNotFoundError(errno.ENOENT, "Not a file", path)
+        if stamp is not None and stamp.fits(status) and crc32_of_file(path) != stamp.crc32:
             raise Damaged("its check sum is not the one noted when it was written")
         return self._load(path)
 
@@ -118,6 +132,8 @@ class FileBasedStorageInterface:
             OSError: it could not be written; the old data is as it was.
         """
         self.stage(name, data).publish()
+        if self.fsync:
+            to_disk(self._folder)
 
     def load(self, name: str) -> Any:
         """The data stored under a name; for `x_date`, the date in the side-car of `x`, as ISO 8601 text.
@@ -142,12 +158,13 @@ class FileBasedStorageInterface:
 
     def stage(self, name: str, data: Any) -> StagedFile:
         """Write the data to its temporary file; an exception leaves nothing. Raises as `save`."""
-        target, *replaced = self._paths(name, (self.file_ext,))
+        target, *others = self._paths(name, (self.file_ext,))
+        replaced = tuple(others)
         owner = owner_of(name)
         if owner is not None and self.file_ext != ".json":
             # Someone keeps a side-car as data: from now on that is the one.
-            replaced += self._paths(owner, (_RECORD_ENDING,))
-        file = NewFile(str(self.metrics_dir), self.file_ext, fsync=self.fsync)
+            replaced = (*replaced, *self._paths(owner, (_RECORD_ENDING,)))
+        file = NewFile(self._folder, self.file_ext, fsync=self.fsync)
         try:
             self._write(file, data)
             stamp = file.finish()
@@ -157,7 +174,7 @@ class FileBasedStorageInterface:
                 raise unstorable(self, name, error) from None
             error.add_note(f"while storing metric {name!r} in {self.metrics_dir}")
             raise
-        return StagedFile(file, target, stamp, replaced)
+        return StagedFile(file, target, stamp, replaced, fsync=self.fsync)
 
     def load_verified(self, name: str, stamp: Stamp | None) -> Any:
         """The data, every byte of it checked; raises as `load`.
@@ -165,22 +182,27 @@ class FileBasedStorageInterface:
         A file of the stamp's size and time must have its check sum. A file of another size or time was put
         there by someone else, and is believed if the format's own checks pass.
         """
-        path = self._find(name, (self.file_ext,))
-        if path is None:
-            raise self._not_stored(name)
         try:
-            return self._read(path, stamp)
-        except Damaged as error:
-            raise CorruptMetricError(name=name, path=Path(path), reason=error.reason) from None
-        except Pickled:
-            raise PickleRefusedError(name=name, path=Path(path)) from None
-        except Newer as error:
-            raise NewerFormatError(name=name, path=Path(path), found=error.found, known=error.known) from None
-        except Exception as error:
-            if isinstance(error, FileNotFoundError) and not os.path.lexists(path):
-                raise self._not_stored(name) from None  # removed a moment ago
-            error.add_note(f"while loading metric {name!r} from {path}")
-            raise
+            paths = self._paths(name, (self.file_ext,))
+        except MetricNameError:
+            raise self._not_stored(name) from None  # what cannot be a file's name is not there
+        for path in paths:
+            try:
+                return self._read(path, stamp)
+            except Damaged as error:
+                raise CorruptMetricError(name=name, path=_as_path(path), reason=error.reason) from None
+            except Pickled:
+                raise PickleRefusedError(name=name, path=_as_path(path)) from None
+            except Newer as error:
+                found, known = error.found, error.known
+                raise NewerFormatError(name=name, path=_as_path(path), found=found, known=known) from None
+            except Exception as error:
+                absent = isinstance(error, (FileNotFoundError, NotADirectoryError)) and not _is_file(path)
+                if absent:
+                    continue  # it has another form, or none; or was removed a moment ago
+                error.add_note(f"while loading metric {name!r} from {path}")
+                raise
+        raise self._not_stored(name)
 
     def check(self, name: str) -> None:
         """Raise now what `save` would raise whatever the data; creates nothing.
@@ -191,7 +213,7 @@ class FileBasedStorageInterface:
         """
         self._stems(name)
         try:
-            check_folder(str(self.metrics_dir))
+            check_folder(self._folder)
         except OSError as error:
             error.add_note(
                 f"metric {name!r} could not be stored in {self.metrics_dir}; "
@@ -226,14 +248,13 @@ class FileBasedStorageInterface:
     def write_record(self, name: str, text: str) -> None:
         """Write the side-car in one step, and remove its older forms."""
         target, *older = self._paths(name, self._record_endings)
-        file = NewFile(str(self.metrics_dir), ".json", fsync=self.fsync)
         try:
-            file.write(text.encode())
-            StagedFile(file, target, file.finish(), older).publish()
+            write_small(self._folder, target, text.encode(), fsync=self.fsync)
         except BaseException as error:
-            file.discard()
-            error.add_note(f"while storing the side-car of metric {name!r} in {self.metrics_dir}")
+            error.add_note(f"while storing the side-car of metric {name!r} in {self._folder}")
             raise
+        for path in older:
+            remove_file(path)
 
     def remove_record(self, name: str) -> None:
         """Remove the side-car in all its forms; fine if there is none."""
@@ -242,47 +263,47 @@ class FileBasedStorageInterface:
 
     def recorded(self) -> set[str]:
         """The names that have data and a side-car, by one listing of the folder."""
-        listing = self._listing()
-        return self._listed(listing, (self.file_ext,)) & self._listed(listing, self._record_endings)
+        return recorded(self._folder, self.file_ext)
 
     @property
     def _record_endings(self) -> tuple[str, ...]:
-        """What a side-car may end in: as smm writes it, then as the predecessor did."""
-        return tuple(dict.fromkeys((_RECORD_ENDING, SIDECAR + self.file_ext)))
+        return _record_endings(self.file_ext)
 
     def _sidecar(self, name: str) -> tuple[str, bool] | None:
         """The side-car's text, and whether someone saved it as data: the predecessor, or a wrapper."""
-        path = self._find(name, self._record_endings)
-        if path is None:
-            return None
         try:
-            if not path.endswith(_RECORD_ENDING):
-                saved = _as_text(self._read(path, None))
-                return None if saved is None else (saved, True)
-            text = Path(path).read_text("utf-8")
-            return (json.loads(text), True) if text.startswith('"') else (text, False)
-        except (OSError, MemoryError) as error:
-            if isinstance(error, FileNotFoundError):
-                return None  # removed a moment ago
-            error.add_note(f"while loading the side-car of metric {name!r} from {path}")
-            raise
-        except Exception:  # noqa: BLE001 - a subclass's _load may raise anything at damaged bytes
+            paths = self._paths(name, self._record_endings)
+        except MetricNameError:
             return None
+        for path in paths:
+            try:
+                if path.endswith(_RECORD_ENDING):
+                    text = read_text(path)
+                    return (json.loads(text), True) if text[:1] == '"' else (text, False)
+                if _is_file(path):
+                    saved = _as_text(self._read(path, None))
+                    return None if saved is None else (saved, True)
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                continue  # it has another form, or none; or was removed a moment ago
+            except (OSError, MemoryError) as error:
+                error.add_note(f"while loading the side-car of metric {name!r} from {path}")
+                raise
+            except Exception:  # noqa: BLE001 - a subclass's _load may raise anything at damaged bytes
+                return None
+        return None
 
     # --- names and paths --------------------------------------------------------------------------------
 
     def _stems(self, name: str) -> tuple[str, ...]:
         """What a metric's files may begin with: as smm writes it, then as the predecessor did."""
-        stem = file_stem(name, longest_ending=max(len(self.file_ext), len(_RECORD_ENDING)))
-        # What is another metric's encoded name stays that one's.
-        bare = name_of_stem(name) is None and name[0] != "." and "/" not in name and "\0" not in name
-        return (stem, name) if bare else (stem,)
+        return _stems(name, self.file_ext)
 
-    def _paths(self, name: str, endings: tuple[str, ...]) -> list[str]:
+    def _paths(self, name: str, endings: tuple[str, ...]) -> tuple[str, ...]:
         """All files that may be there; the first is the one to write."""
-        return [
-            os.path.join(self.metrics_dir, stem + ending) for stem in self._stems(name) for ending in endings
-        ]
+        stems = _stems(name, self.file_ext)
+        if len(stems) == len(endings) == 1:  # nearly always
+            return (f"{self._folder}/{stems[0]}{endings[0]}",)
+        return tuple(f"{self._folder}/{stem}{ending}" for stem in stems for ending in endings)
 
     def _find(self, name: str, endings: tuple[str, ...]) -> str | None:
         """The first of these files that is there."""
@@ -293,49 +314,39 @@ class FileBasedStorageInterface:
         return next(filter(_is_file, paths), None)
 
     def _listing(self) -> set[str]:
-        try:
-            with os.scandir(self.metrics_dir) as entries:
-                return {entry.name for entry in entries if entry.is_file()}
-        except FileNotFoundError:
-            return set()
+        """The names of all files in the folder."""
+        return listing(self._folder)
 
-    def _listed(self, listing: set[str], endings: tuple[str, ...]) -> set[str]:
-        """The names of which a file with one of these endings is listed; side-cars are no metrics."""
-        found = {
-            self._name_of(file.removesuffix(ending))
-            for ending in endings
-            for file in listing
-            if file.endswith(ending)
-        }
-        return {name for name in found if name is not None and not name.endswith(SIDECAR)}
-
-    def _name_of(self, stem: str) -> str | None:
-        name = name_of_stem(stem)
-        if name is None:
-            with contextlib.suppress(MetricNameError):
-                name = stem if stem in self._stems(stem) else None
-        return name
+    def _listed(self, files: Iterable[str], endings: tuple[str, ...]) -> set[str]:
+        """The metrics of which a file with one of these endings is listed; side-cars are no metrics."""
+        return listed(files, endings, self.file_ext)
 
     def _not_stored(self, name: str) -> MetricNotStoredError:
-        return MetricNotStoredError(name=name, where=str(self.metrics_dir))
+        return MetricNotStoredError(name=name, where=self._folder)
 
 
 class StagedFile:
     """A metric's new file, written in full, and where it goes."""
 
-    def __init__(self, file: NewFile, target: str, stamp: Stamp, replaced: list[str]) -> None:
+    def __init__(
+        self, file: NewFile, target: str, stamp: Stamp, replaced: Sequence[str], *, fsync: bool
+    ) -> None:
         self.stamp: Stamp | None = stamp
         self._file = file
         self._target = target
         self._replaced = replaced
+        self._fsync = fsync
 
     def publish(self) -> None:
         """Move the file into place, and remove other forms of what it replaces.
 
+        With `fsync`, a file that replaces nothing is brought to the disk together with its side-car, which
+        counts for nothing if a power failure leaves it alone.
+
         Raises:
             OSError: it could not be moved; the old data is as it was.
         """
-        self._file.publish(self._target)
+        self._file.publish(self._target, last=self._fsync and os.path.lexists(self._target))
         for path in self._replaced:
             remove_file(path)
 
@@ -369,6 +380,14 @@ def unstorable(storage: object, name: str, refused: Refused) -> UnstorableError:
     )
 
 
+def _is_ending(text: str) -> bool:
+    plain = text[1:].translate(_NO_SIGNS)
+    return text[:1] == "." and 1 < len(text) <= 31 and text.isascii() and (not plain or plain.isalnum())
+
+
+_NO_SIGNS = dict.fromkeys(map(ord, "._~=+,-"))
+
+
 def _is_file(path: str) -> bool:
     """Whether there is a file, or a link to one. A folder that may not be searched is an error, not a no."""
     try:
@@ -379,6 +398,12 @@ def _is_file(path: str) -> bool:
 
 def _as_text(data: Any) -> str | None:
     """A text as storages give it back: a str, or an array without dimensions that holds one."""
-    if isinstance(data, np.ndarray) and data.shape == () and data.dtype.kind == "U":
-        return str(data)
-    return data if isinstance(data, str) else None
+    if isinstance(data, str):
+        return data
+    return str(data) if isinstance(data, np.ndarray) and data.shape == () and data.dtype.kind == "U" else None
+
+
+def _as_path(path: str) -> Path:
+    from pathlib import Path
+
+    return Path(path)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import graphlib
 from collections.abc import Iterable, Mapping
-
-import attrs
+from typing import TYPE_CHECKING
 
 from smm.errors import CircularMetricError
+
+if TYPE_CHECKING:
+    import attrs
+else:
+    from smm import _attrs as attrs
 
 
 @attrs.frozen(kw_only=True)
@@ -59,6 +62,10 @@ def upstream_first(inputs: Mapping[str, Iterable[str]]) -> list[str]:
             an `a` that reads `b` that reads `a`.
     """
     reads = {name: tuple(upstream) for name, upstream in inputs.items()}
+    if not any(reads.values()):
+        return list(reads)
+    import graphlib
+
     try:
         graphlib.TopologicalSorter(reads).prepare()
     except graphlib.CycleError as error:

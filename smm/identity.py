@@ -7,27 +7,32 @@ every other call of the function in memory, and whose name does so on disk, for 
 from __future__ import annotations
 
 import enum
-import hashlib
-import inspect
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import attrs
-import numpy as np
-
-from smm._encoding import ATOMS, Unsupported, canonical, digest, encode, fresh, short
+from smm._blake import blake2b
+from smm._encoding import ATOMS, Unsupported, canonical, digest, encode, fresh
 from smm._names import (
     check_base_name,
     check_name,
     legacy_metric_name,
     metric_name,
+    metric_names,
     params_to_json,
     show_call,
 )
-from smm._signature import read_signature
+from smm._nearest import nearest
+from smm._signature import Parameter, read_signature
 from smm.errors import UnsupportedParamError
 from smm.metric import Function, NameFunction
+
+if TYPE_CHECKING:
+    import attrs
+    import numpy as np
+else:
+    from smm import _attrs as attrs
+    from smm import _numpy as np
 
 __all__ = [
     "Binder",
@@ -43,6 +48,10 @@ __all__ = [
 
 
 _LONGEST_PLACE = 80
+_NOTHING: frozenset[Any] = frozenset()
+
+_Key: TypeAlias = tuple[tuple[object, ...], tuple[Any, ...]]
+"""What tells a call from all others of its function: the kinds of its params, and their marks."""
 
 
 class Call:
@@ -95,14 +104,8 @@ class _Form:
     """So many slots are handed to the function by position, the others by name."""
     ignored: frozenset[int]
     """Slots that are no part of the identity."""
-    options: tuple[str, ...] = attrs.field(init=False)
+    options: tuple[str, ...]
     """Names of the slots of `**kwargs` that are part of the identity."""
-
-    @options.default
-    def _options(self) -> tuple[str, ...]:
-        return tuple(
-            name for slot, name in enumerate(self.names) if slot >= self.extra and slot not in self.ignored
-        )
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -136,8 +139,9 @@ class Binder:
         self, function: Function, *, base_name: str, ignore: Iterable[str] = (), inputs: Iterable[str] = ()
     ) -> None:
         self.base_name = base_name
-        self.ignore = frozenset(ignore)
-        self._signature = signature = read_signature(base_name, function, self.ignore, frozenset(inputs))
+        self.ignore: frozenset[str] = frozenset(ignore) if ignore else _NOTHING
+        filled: frozenset[str] = frozenset(inputs) if inputs else _NOTHING
+        self._signature = signature = read_signature(base_name, function, self.ignore, filled)
         self.takes_manager = signature.takes_manager
         """Whether the function has a parameter `CM`."""
         named = [*signature.positional, *signature.keyword_only]
@@ -148,8 +152,11 @@ class Binder:
         }
         self.needs_params = len(self._defaults) < len(named)
         """Whether a call without arguments does not fit."""
+        self.plain_arguments = signature.plain_arguments
+        """Names of all arguments, if each may be given by position and by name; None otherwise."""
         self._forms: dict[tuple[Any, ...], _Form] = {}
         self._shortcuts: dict[tuple[Any, ...], _Shortcut] = {}
+        self._plain_forms: dict[tuple[object, ...], _Form] = {}  # by the first half of the key
         self._kinds: dict[tuple[object, ...], tuple[object, ...]] = {}
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
@@ -189,12 +196,54 @@ class Binder:
             return self.bind(tuple(row), {})
         return self.bind((row,), {})
 
+    def bind_alike(self, rows: Any) -> tuple[list[_Key], list[str]] | None:
+        """The keys of the calls that all rows of a params list stand for, and their names by smm's scheme.
+
+        At once for rows that are alike: all by position, all by the same names, or all scalars, with params
+        that are plain in a name and in each slot of one type. None for others, which are bound one by one.
+        """
+        alike = _alike(rows)
+        if alike is None:
+            return None
+        keywords, given = alike
+        columns: list[list[Any]] = []
+        try:
+            form = self._form(0 if keywords else len(given[0]), keywords)
+        except TypeError:  # said by whoever binds them one by one
+            return None
+        if form.ignored or form.positional < len(form.names):  # keyword-only: named in the name, too
+            return None
+        if form.picks != tuple(range(len(given[0]))):
+            rest = tuple(self._defaults.values())
+            given = [tuple(map((values + rest).__getitem__, form.picks)) for values in given]
+        kinds: tuple[object, ...] = tuple(map(type, given[0]))
+        for slot, kind in enumerate(kinds):
+            column = list(map(operator.itemgetter(slot), given))
+            # Of one type, and told apart by Python's own equality: then the values are their own marks.
+            if set(map(type, column)) != {kind} or (kind is float and not all(map(_is_told_apart, column))):
+                return None
+            columns.append(column)
+        names = metric_names(self.base_name, columns)
+        if names is None:
+            return None
+        kinds = self._kinds.setdefault(kinds, kinds)
+        self._plain_forms[kinds] = form
+        return [(kinds, values) for values in given], names
+
+    def call(self, key: _Key) -> Call:
+        """The call with a key that `bind_alike` gave."""
+        kinds, values = key
+        return Call(self._plain_forms[kinds], values, key)
+
     def params(self, call: Call) -> dict[str, Any]:
         """The params that make the call's identity, by argument name in signature order.
 
         What `*args` took is a tuple under `"*args"`, what `**kwargs` took a dict under `"**kwargs"`, each
         only if there is any. The values are the call's own: not to be changed.
         """
+        form = call.form
+        if not form.ignored and form.declared == len(call.values):
+            return dict(zip(form.names, call.values, strict=True))
         declared, rest, named, extra = self._sorted_out(call)
         return (
             declared
@@ -258,7 +307,7 @@ class Binder:
         return tuple(fresh(value) for _, value in params) + ((fresh(extra),) if extra else ())
 
     def _bind_any(self, args: Sequence[Any], kwargs: Mapping[str, Any], types: tuple[Any, ...]) -> Call:
-        form = self._forms.get((len(args), *kwargs)) or self._new_form(len(args), tuple(kwargs))
+        form = self._form(len(args), tuple(kwargs))
         values = list(self._filled(form, args, kwargs))
         if not form.ignored and ATOMS.issuperset(map(type, values)):
             self._shortcuts[types] = _Shortcut(
@@ -293,40 +342,55 @@ class Binder:
                 base_name=self.base_name, argument=form.names[slot] + place, found=error.found
             ) from None
 
+    def _form(self, count: int, keywords: tuple[str, ...]) -> _Form:
+        return self._forms.get((count, *keywords)) or self._new_form(count, keywords)
+
     def _new_form(self, count: int, keywords: tuple[str, ...]) -> _Form:
         signature = self._signature
         signature.check_fit(count, keywords)
+        slots = [(each.name, index) for index, each in enumerate(signature.positional[:count])]
+        positional = extra = count
+        if keywords or signature.keyword_only or count != len(slots) or count != len(signature.positional):
+            positional, extra = self._fill(slots, count, keywords)
+        names = tuple([name for name, _ in slots])
+        ignored = frozenset(self._ignored(names, extra)) if self.ignore else _NOTHING
+        form = self._forms[count, *keywords] = _Form(
+            picks=tuple([index for _, index in slots]),
+            names=names,
+            declared=len(signature.positional),
+            positional=positional,
+            extra=extra,
+            by_position=positional if signature.rest else signature.before_filled,
+            ignored=ignored,
+            options=tuple([names[slot] for slot in range(extra, len(names)) if slot not in ignored]),
+        )
+        return form
+
+    def _fill(self, slots: list[tuple[str, int]], count: int, keywords: tuple[str, ...]) -> tuple[int, int]:
+        """Add what keywords, defaults and `*args` fill; gives where keyword-only and extra ones begin."""
+        signature = self._signature
         defaults = {name: index for index, name in enumerate(self._defaults, count + len(keywords))}
         by_keyword = {name: index for index, name in enumerate(keywords, count)}
 
-        def pick(argument: inspect.Parameter) -> int:
+        def pick(argument: Parameter) -> int:
             if argument.kind is not argument.POSITIONAL_ONLY and argument.name in by_keyword:
                 return by_keyword.pop(argument.name)
             return defaults[argument.name]
 
-        slots = [(each.name, index) for index, each in enumerate(signature.positional[:count])]
         slots += [(each.name, pick(each)) for each in signature.positional[count:]]
         slots += [(signature.rest or "", index) for index in range(len(slots), count)]
         positional = len(slots)
         slots += [(each.name, pick(each)) for each in signature.keyword_only]
         extra = len(slots)
         slots += sorted(by_keyword.items())
-        names = tuple(name for name, _ in slots)
-        all_options = signature.options in self.ignore
-        form = self._forms[count, *keywords] = _Form(
-            picks=tuple(index for _, index in slots),
-            names=names,
-            declared=len(signature.positional),
-            positional=positional,
-            extra=extra,
-            by_position=positional if signature.rest else signature.before_filled,
-            ignored=frozenset(
-                slot
-                for slot, name in enumerate(names)
-                if name in self.ignore or (slot >= extra and all_options)
-            ),
-        )
-        return form
+        return positional, extra
+
+    def _ignored(self, names: Sequence[str], extra: int) -> Iterator[int]:
+        """The slots that are no part of the identity."""
+        all_options = self._signature.options in self.ignore
+        for slot, name in enumerate(names):
+            if name in self.ignore or (slot >= extra and all_options):
+                yield slot
 
 
 class _Encoded:
@@ -338,6 +402,31 @@ def _types(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
     if not kwargs:
         return tuple(map(type, args))
     return (tuple(kwargs), *map(type, args), *map(type, kwargs.values()))
+
+
+def _alike(rows: Any) -> tuple[tuple[str, ...], list[tuple[Any, ...]]] | None:
+    """The keywords and the values of rows that have as many, and the same keywords; None if they differ."""
+    if type(rows) is range:
+        rows = list(rows)
+    elif type(rows) not in (list, tuple):
+        if (
+            type(rows) is not np.ndarray
+            or rows.ndim != 2
+            or rows.dtype.kind not in "biuf"
+            or rows.itemsize > 8
+        ):
+            return None
+        rows = rows.tolist()
+    if not rows:
+        return None
+    kinds = set(map(type, rows))
+    if ATOMS.issuperset(kinds):
+        return (), list(zip(rows, strict=True))
+    if kinds <= {list, tuple} and len(set(map(len, rows))) == 1:
+        return (), list(map(tuple, rows))  # a tuple is given back as it is
+    if kinds == {dict} and rows[0] and len(set(map(tuple, rows))) == 1:
+        return tuple(rows[0]), list(map(tuple, map(dict.values, rows)))
+    return None
 
 
 def _is_told_apart(value: float) -> bool:
@@ -352,7 +441,7 @@ def _mark(value: Any) -> tuple[object, object]:
         return kind, value
     encoding = encode(value)
     # Two long values have one key as likely as two files have one SHA.
-    return _Encoded, encoding if len(encoding) <= 64 else hashlib.blake2b(encoding).digest()
+    return _Encoded, encoding if len(encoding) <= 64 else blake2b(encoding).digest()
 
 
 def _canonical_default(value: Any) -> Any:
@@ -369,36 +458,3 @@ def _same(one: Any, other: Any) -> bool:
         return encode(one) == encode(canonical(other))
     except Unsupported:
         return False
-
-
-# --- the closest row ------------------------------------------------------------------------------------
-
-
-def nearest(call: Call, others: Iterable[Call]) -> Call | None:
-    """The call that a person most likely meant, the first of several; None if there are no others.
-
-    Fewest different params first, then numbers by their ratio and words by how they begin.
-    """
-    return min(others, key=lambda other: _distance(call, other), default=None)
-
-
-def _distance(one: Call, other: Call) -> float:
-    (kinds, marks), (other_kinds, other_marks) = one.key, other.key
-    apart = 2.0 * abs(len(kinds) - len(other_kinds))
-    for kind, mark, other_kind, other_mark in zip(kinds, marks, other_kinds, other_marks, strict=False):
-        if kind is not other_kind or mark != other_mark:
-            apart += 1 + _unlikeness(mark, other_mark)
-    return apart
-
-
-def _unlikeness(one: object, other: object) -> float:
-    """From 0 (`1` and `1.0`) to 1 (nothing in common)."""
-    if isinstance(one, int | float) and isinstance(other, int | float):
-        try:
-            ratio = abs(one - other) / (abs(one) + abs(other)) if one != other else 0.0
-        except OverflowError:
-            return 1.0
-        return ratio if ratio <= 1 else 1.0  # nan where one is infinite
-    text, other_text = (value if isinstance(value, str) else short(value) for value in (one, other))
-    alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(text, other_text, strict=False))
-    return 1 - sum(1 for _ in alike) / max(len(text), len(other_text), 1)

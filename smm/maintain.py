@@ -5,36 +5,68 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import attrs
-
-from smm._compare import Change as Change
-from smm._diff import Difference as Difference
-from smm._diff import diff as diff
-from smm._diff import ranked as ranked
 from smm._files import name_of_stem
-from smm._gc import Garbage as Garbage
-from smm._gc import gc as gc
-from smm._gc import remove as remove
-from smm._rename import plan_rename as plan_rename
-from smm._rename import rename as rename
-from smm._rename import rename_rows as rename_rows
-from smm._rename_plan import Conflict as Conflict
-from smm._rename_plan import Follower as Follower
-from smm._rename_plan import Move as Move
-from smm._rename_plan import RenameConflictError as RenameConflictError
-from smm._rename_plan import RenamePendingError as RenamePendingError
-from smm._rename_plan import RenamePlan as RenamePlan
 from smm._select import groups as groups
 from smm._select import select as select
 from smm._select import stored_names as stored_names
-from smm._stored import storage_in as storage_in
-from smm._verify import Verdict as Verdict
-from smm._verify import verify as verify
 from smm.errors import MetricNotStoredError
 from smm.manager import DatedCacheManager
 from smm.protocols import FolderStorage, RecordStorage
+
+if TYPE_CHECKING:
+    import attrs
+
+    from smm._compare import Change as Change
+    from smm._diff import Difference as Difference
+    from smm._diff import diff as diff
+    from smm._diff import ranked as ranked
+    from smm._gc import Garbage as Garbage
+    from smm._gc import gc as gc
+    from smm._gc import remove as remove
+    from smm._rename import plan_rename as plan_rename
+    from smm._rename import rename as rename
+    from smm._rename import rename_rows as rename_rows
+    from smm._rename_plan import Conflict as Conflict
+    from smm._rename_plan import Follower as Follower
+    from smm._rename_plan import Move as Move
+    from smm._rename_plan import RenameConflictError as RenameConflictError
+    from smm._rename_plan import RenamePendingError as RenamePendingError
+    from smm._rename_plan import RenamePlan as RenamePlan
+    from smm._staleness import Staleness
+    from smm._stored import storage_in as storage_in
+    from smm._verify import Verdict as Verdict
+    from smm._verify import verify as verify
+else:
+    from smm import _attrs as attrs
+
+# Each is imported when it is first asked for: most callers want one of them.
+_ROOMS = {
+    "_compare": ("Change",),
+    "_diff": ("Difference", "diff", "ranked"),
+    "_gc": ("Garbage", "gc", "remove"),
+    "_rename": ("plan_rename", "rename", "rename_rows"),
+    "_rename_plan": (
+        "Conflict",
+        "Follower",
+        "Move",
+        "RenameConflictError",
+        "RenamePendingError",
+        "RenamePlan",
+    ),
+    "_stored": ("storage_in",),
+    "_verify": ("Verdict", "verify"),
+}
+_HOME = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'smm.maintain' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"smm.{_HOME[name]}"), name)
+    return value
 
 
 @attrs.frozen(kw_only=True)
@@ -115,12 +147,12 @@ def status(manager: DatedCacheManager, names: Iterable[str] | None = None) -> St
     failed = manager._failed_before(
         [name for rows in by_base.values() for name in rows if name not in stored]
     )
-    manager._staleness.forget()  # another process may have been at work
+    judge = manager._staleness.anew()  # another process may have been at work
     metrics = []
     for base_name, seen in by_base.items():
         if seen:
             there = [name for name in seen if name in stored]
-            found = _metric_status(manager, base_name, len(seen), there, files)
+            found = _metric_status(manager, judge, base_name, len(seen), there, files)
             metrics.append(attrs.evolve(found, failed=sum(name in failed for name in seen)))
     waiting = manager.waiting if wanted is None else ()
     metrics += [
@@ -132,6 +164,7 @@ def status(manager: DatedCacheManager, names: Iterable[str] | None = None) -> St
 
 def _metric_status(
     manager: DatedCacheManager,
+    judge: Staleness,
     base_name: str,
     declared: int,
     stored: Sequence[str],
@@ -151,7 +184,7 @@ def _metric_status(
         stored=len(stored),
         last=last,
         size=size,
-        stale=sum(map(manager._staleness.is_stale, stored)),
+        stale=sum(judge.is_stale(name, manager._shelf._noted(name)) for name in stored),
     )
 
 
@@ -177,8 +210,9 @@ def _files_of(storage: _Files, stored: set[str]) -> Iterator[tuple[str, FileFact
         for entry in entries:
             if not entry.name.endswith(storage.file_ext):
                 continue
-            stem = entry.name.removesuffix(storage.file_ext)
-            name = name_of_stem(stem) or stem  # the predecessor wrote names as they are
+            name = entry.name.removesuffix(storage.file_ext)
+            if not (name.isascii() and name.isidentifier()):  # else it is its own stem
+                name = name_of_stem(name) or name  # the predecessor wrote names as they are
             if name not in stored:
                 continue
             try:

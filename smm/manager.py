@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 from datetime import timedelta
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-import attrs
-
-from smm import collect
+from smm import _warm, collect
 from smm._executors import check_executor, check_workers
-from smm._fingerprint import note_imports
+from smm._imported import note_imports
 from smm._policies import parse_manager_trust, parse_trust, written_age
-from smm._recipe import reduced
 from smm._running import Running
 from smm._text import parse_limit, parse_time
 from smm.collect import NO_PARAMS, Row, Rows
@@ -23,6 +19,13 @@ from smm.errors import DeclarationError, NameClashError, UnknownMetricError, clo
 from smm.identity import Binder, check_base_name
 from smm.metric import STALE_ON, Function, Metric, NameFunction, OnStale, StaleOn
 from smm.protocols import StorageInterface
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    import attrs
+else:
+    from smm import _attrs as attrs
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,8 +80,6 @@ class DatedCacheManager(Running):
         self.executor = executor
         self.workers = workers
         self._recipe = None
-        self.parameterized_metrics: list[CollectedMetric] = []
-        """What `collect` has added, in order."""
         self._manual: set[str] = set()  # names that set_functions_dict gave
         self._rows: dict[str, Rows] = {}
         self._expected: dict[str, Metric] = {}  # declared without a function, which @CM.collect brings
@@ -202,7 +203,8 @@ class DatedCacheManager(Running):
             expected = self._expected.get(metric.base_name)
             if expected is not None:
                 metric = collect.completed(expected, metric)
-            return decorated(function, self._collected(metric, function))
+            self._add(metric, function)
+            return decorated(function, getattr(self, metric.base_name))
 
         return decorator
 
@@ -214,14 +216,19 @@ class DatedCacheManager(Running):
         Raises:
             DeclarationError, NameClashError, MetricNameError, TypeError: as for `collect`.
         """
-        metric = attrs.evolve(metric, params_list=collect.copied(metric.params_list))
+        if not collect.has_no_params(metric):
+            metric = attrs.evolve(metric, params_list=collect.copied(metric.params_list))
+        self._declare(metric)
+
+    def _declare(self, metric: Metric) -> None:
+        """The same of a metric whose params list nobody else holds."""
         if metric.function is not None:
-            self._collected(metric, metric.function)
+            self._add(metric, metric.function)
         else:
             self._check_free(metric.base_name)
             self._expected[metric.base_name] = metric
 
-    def _collected(self, metric: Metric, function: Function) -> CollectedMetric:
+    def _add(self, metric: Metric, function: Function) -> None:
         note_imports()  # soon after they were imported: what is edited later is not the code that runs
         name = metric.base_name
         before = self._rows.get(name)
@@ -232,21 +239,18 @@ class DatedCacheManager(Running):
                 base_name=name,
                 reason="another function has this name already; give one of the two a base_name of its own",
             )
-        self._check_params_allowed(metric)
-        rows = Rows(self, metric, function)
+        binder = collect.binder_of(metric, function)
+        self._check_params_allowed(metric, binder)
+        rows = Rows(self, metric, function, binder)
         self._check_names_free(rows, before)
         # Nothing is refused from here on: a declaration happens whole or not at all.
-        for old in before.all_names() if before is not None else ():
-            self._forget(old)
+        if before is not None:
+            for old in before.all_names():
+                self._forget(old)
+            del self._rows[name]
+            vars(self).pop(name, None)
         self.functions_dict.update(rows.entries)
         self._rows[name] = rows
-        served = function_object(rows)
-        self.parameterized_metrics[:] = [
-            *(known for known in self.parameterized_metrics if known.base_name != name),
-            served,
-        ]
-        vars(self)[name] = served
-        return served
 
     def _check_free(self, base_name: str) -> None:
         check_base_name(base_name)
@@ -256,9 +260,9 @@ class DatedCacheManager(Running):
                 reason="the manager has an attribute of that name; give another one with base_name=...",
             )
 
-    def _check_params_allowed(self, metric: Metric) -> None:
+    def _check_params_allowed(self, metric: Metric, binder: Binder) -> None:
         """A manager without params takes metrics of one value only."""
-        if not collect.has_no_params(metric) or collect.needs_params(metric):
+        if not collect.has_no_params(metric) or binder.needs_params:
             raise DeclarationError(
                 base_name=metric.base_name,
                 reason=f"it has params, which {type(self).__name__} does not take; "
@@ -266,7 +270,7 @@ class DatedCacheManager(Running):
             )
 
     def _check_names_free(self, rows: Rows, before: Rows | None) -> None:
-        for name in rows.entries:
+        for name in filter(self.functions_dict.__contains__, rows.entries):
             taken = self.functions_dict.get(name)
             if taken is not None and not (isinstance(taken, Row) and taken.rows is before):
                 raise NameClashError(
@@ -278,6 +282,8 @@ class DatedCacheManager(Running):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As the recipe by which another process makes it again (`smm._recipe`); never its memory."""
+        from smm._recipe import reduced
+
         return reduced(self)
 
     def _options(self) -> dict[str, Any]:
@@ -327,6 +333,11 @@ class DatedCacheManager(Running):
         return rows
 
     @property
+    def parameterized_metrics(self) -> list[CollectedMetric]:
+        """What `collect` has added, in order."""
+        return [getattr(self, name) for name in self._rows]
+
+    @property
     def waiting(self) -> tuple[str, ...]:
         """Base names declared without a function, that `@CM.collect` has not brought yet."""
         return tuple(name for name in self._expected if name not in self._rows)
@@ -338,6 +349,11 @@ class DatedCacheManager(Running):
         return iter(list(self.functions_dict))
 
     def __getitem__(self, name: str) -> Any:
+        if not _warm.busy:
+            try:
+                return self.cells[name][1]
+            except (LookupError, TypeError):  # not in memory, or no name
+                pass
         return self.get(name)
 
     def __repr__(self) -> str:
@@ -349,9 +365,15 @@ class DatedCacheManager(Running):
     def _ipython_key_completions_(self) -> list[str]:
         return list(self.functions_dict)
 
+    def __dir__(self) -> Iterable[str]:
+        return {*super().__dir__(), *self._rows}
+
     def __getattr__(self, name: str) -> CollectedMetric:
-        # Collected metrics are instance attributes: only what is missing comes here.
+        # Collected metrics become attributes when they are first asked for: only then one comes here.
         rows = vars(self).get("_rows", {})
+        if name in rows:
+            served: CollectedMetric = vars(self).setdefault(name, function_object(rows[name]))
+            return served
         if name in vars(self).get("_expected", {}):
             raise AttributeError(
                 f"metric {name!r} is declared without a function; decorate one of that name with @CM.collect"
@@ -410,5 +432,5 @@ class ParameterizedDatedCacheManager(DatedCacheManager):
         """The constructor's keyword arguments, as they are now."""
         return super()._options() | {"dynamic_metric_creation": self.dynamic_metric_creation}
 
-    def _check_params_allowed(self, metric: Metric) -> None:
+    def _check_params_allowed(self, metric: Metric, binder: Binder) -> None:
         """Any params list is welcome."""

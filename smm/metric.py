@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Any, TypeAlias
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, TypeAlias
 from typing import Literal as TypeLiteral
 
-import attrs
+if TYPE_CHECKING:
+    import attrs
+else:
+    from smm import _attrs as attrs
 
 Function: TypeAlias = Callable[..., Any]
 NameFunction: TypeAlias = Callable[[str, tuple[Any, ...]], str]
@@ -187,6 +192,10 @@ class Stamp:
     crc32: int
     """Of all its bytes."""
 
+    def fits(self, status: os.stat_result) -> bool:
+        """Whether a file has this size and time, so that its check sum must be this one too."""
+        return status.st_size == self.size and status.st_mtime_ns == self.mtime_ns
+
 
 @attrs.frozen(kw_only=True)
 class Record:
@@ -211,7 +220,28 @@ class Record:
 
     def to_json(self) -> str:
         """The text of the side-car: one JSON object, `"smm_record": 1` first."""
-        return json.dumps({"smm_record": RECORD_VERSION} | attrs.asdict(self), default=_as_json)
+        return self.text_with(self.data)
+
+    def text_with(self, data: Stamp | None) -> str:
+        """The same, with another `data`."""
+        return json.dumps(
+            {
+                "smm_record": RECORD_VERSION,
+                "name": self.name,
+                "base_name": self.base_name,
+                "params": None if self.params is None else dict(self.params),
+                "date": _iso(self.date),
+                "duration_seconds": self.duration_seconds,
+                "data": data and {"size": data.size, "mtime_ns": data.mtime_ns, "crc32": data.crc32},
+                "code": self.code and _code_form(self.code),
+                "inputs": self.inputs if self.inputs is None else [*map(_read_form, self.inputs)],
+                "accepted": self.accepted
+                and {"date": _iso(self.accepted.date), "digest": self.accepted.digest},
+                "smm_version": self.smm_version,
+                "python_version": self.python_version,
+                "numpy_version": self.numpy_version,
+            }
+        )
 
     @classmethod
     def from_json(cls, name: str, text: str) -> Record:
@@ -222,46 +252,138 @@ class Record:
         Raises:
             ValueError: the text is neither; a damaged side-car counts as missing.
         """
-        try:
-            noted = json.loads(text) if text[:1] in '{"' else text
-        except RecursionError:
-            raise ValueError(f"the side-car of {name!r} is no record: {text[:80]!r}") from None
-        if isinstance(noted, str):
-            return cls(name=name, date=_aware(noted))
-        if not isinstance(noted, dict) or not isinstance(noted.get("smm_record"), int):
-            raise ValueError(f"the side-car of {name!r} is no record: {text[:80]!r}")
-        return _read_fields(name, noted)
+        return SideCar(name, text).record()
+
+    @property
+    def code_digest(self) -> str | None:
+        """Of the code that computed it; None if that was not noted."""
+        return None if self.code is None else self.code.digest
+
+    @property
+    def reads_nothing(self) -> bool:
+        """Whether it is noted that no other metric was read."""
+        return self.inputs == ()
 
 
-def _read_fields(name: str, noted: dict[str, Any]) -> Record:
-    """Check each field's type by hand: a record is read on every cold hit, and cattrs costs an import."""
+class SideCar:
+    """A side-car's text, of which only that has been looked at which every hit from storage needs.
 
-    def field(key: str, *kinds: type, source: dict[str, Any] = noted) -> Any:
-        value = source.get(key)
-        if value is not None and type(value) not in kinds:
-            raise ValueError(f"the side-car of {name!r} has {key}: {value!r}")
-        return value
+    Making the whole record would take half as long as reading the file does.
 
-    def stamp(source: dict[str, Any]) -> Stamp:
-        return Stamp(
-            **{key: _present(field(key, int, source=source)) for key in ("size", "mtime_ns", "crc32")}
+    Raises:
+        ValueError: the text is no record; a damaged side-car counts as missing.
+    """
+
+    __slots__ = ("_fields", "data", "date", "name", "text")
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self.text = text
+        self._fields = fields = _fields_of(name, text)
+        if not _has_usual_kinds(fields):
+            for key, kinds in _KINDS.items():
+                if type(fields.get(key)) not in kinds:
+                    raise ValueError(f"the side-car of {name!r} has {key}: {fields.get(key)!r}")
+        self.date = _aware(fields["date"])
+        self.data = _read_stamp(name, fields.get("data"))
+
+    @property
+    def base_name(self) -> str | None:
+        """As of the record."""
+        name: str | None = self._fields.get("base_name")
+        return name
+
+    @property
+    def params(self) -> Mapping[str, Any] | None:
+        """As of the record."""
+        params: Mapping[str, Any] | None = self._fields.get("params")
+        return params
+
+    @property
+    def code_digest(self) -> str | None:
+        """As of the record."""
+        code = self._fields.get("code")
+        digest = code.get("digest") if type(code) is dict else None
+        return digest if type(digest) is str else None
+
+    @property
+    def reads_nothing(self) -> bool:
+        """As of the record."""
+        return bool(self._fields.get("inputs") == [])
+
+    def record(self) -> Record:
+        """The whole of it."""
+        get = self._fields.get
+        return Record(
+            name=self.name,
+            base_name=self.base_name,
+            params=self.params,
+            date=self.date,
+            duration_seconds=get("duration_seconds"),
+            data=self.data,
+            code=_read_code(get("code")),
+            inputs=_read_inputs(get("inputs")),
+            accepted=_read_accepted(get("accepted")),
+            smm_version=get("smm_version"),
+            python_version=get("python_version"),
+            numpy_version=get("numpy_version"),
         )
 
-    data = field("data", dict)
-    return Record(
-        name=name,
-        base_name=field("base_name", str),
-        params=field("params", dict),
-        date=_aware(_present(field("date", str))),
-        duration_seconds=field("duration_seconds", int, float),
-        data=None if data is None else stamp(data),
-        code=_read_code(noted.get("code")),
-        inputs=_read_inputs(noted.get("inputs")),
-        accepted=_read_accepted(noted.get("accepted")),
-        smm_version=field("smm_version", str),
-        python_version=field("python_version", str),
-        numpy_version=field("numpy_version", str),
-    )
+
+# By hand: a record is read on every hit from storage, and cattrs costs an import.
+_OF_TEXT = frozenset({str, type(None)})
+_KINDS: Mapping[str, frozenset[object]] = {
+    "base_name": _OF_TEXT,
+    "params": frozenset({dict, type(None)}),
+    "date": frozenset({str}),
+    "duration_seconds": frozenset({int, float, type(None)}),
+    "data": frozenset({dict, type(None)}),
+    "smm_version": _OF_TEXT,
+    "python_version": _OF_TEXT,
+    "numpy_version": _OF_TEXT,
+}
+_of_all_kinds = itemgetter(*_KINDS)
+_USUAL_KINDS = (str, dict, str, float, dict, str, str, str)
+
+
+def _has_usual_kinds(fields: dict[str, Any]) -> bool:
+    """Whether a record is as most are, seen in a quarter of the time."""
+    try:
+        return tuple(map(type, _of_all_kinds(fields))) == _USUAL_KINDS
+    except KeyError:
+        return False
+
+
+_DECODER = json.JSONDecoder()
+
+
+def _fields_of(name: str, text: str) -> dict[str, Any]:
+    """The JSON object of a side-car; of the bare date that the predecessor wrote, one with that date."""
+    noted: Any = text
+    if text[:1] in ("{", '"'):
+        try:
+            noted, end = _DECODER.raw_decode(text)
+            if end != len(text):
+                noted = json.loads(text)
+        except RecursionError:
+            raise ValueError(f"the side-car of {name!r} is no record: {text[:80]!r}") from None
+    if type(noted) is str:
+        return {"date": noted}
+    if type(noted) is not dict or type(noted.get("smm_record")) is not int:
+        raise ValueError(f"the side-car of {name!r} is no record: {text[:80]!r}")
+    return noted
+
+
+def _read_stamp(name: str, noted: dict[str, Any] | None) -> Stamp | None:
+    if noted is None:
+        return None
+    try:
+        size, mtime_ns, crc = noted["size"], noted["mtime_ns"], noted["crc32"]
+    except KeyError:
+        size = mtime_ns = crc = None
+    if not type(size) is type(mtime_ns) is type(crc) is int:
+        raise ValueError(f"the side-car of {name!r} has data: {noted!r}")
+    return Stamp(size=size, mtime_ns=mtime_ns, crc32=crc)
 
 
 # What says where a value came from is left out where it cannot be read: it is no part of the value.
@@ -290,16 +412,16 @@ def _read_accepted(noted: Any) -> Accepted | None:
         return None
 
 
-def _as_json(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="microseconds")
-    raise TypeError(f"{value!r} has no place in a record")
+def _code_form(code: Code) -> dict[str, Any]:
+    return {"digest": code.digest, "parts": dict(code.parts), "python": code.python}
 
 
-def _present(value: Any) -> Any:
-    if value is None:
-        raise ValueError("the side-car lacks a field it must have")
-    return value
+def _read_form(read: Read) -> dict[str, Any]:
+    return {"name": read.name, "date": _iso(read.date), "store": read.store}
+
+
+def _iso(when: datetime) -> str:
+    return (when if when.tzinfo is UTC else when.astimezone(UTC)).isoformat(timespec="microseconds")
 
 
 def _aware(text: str) -> datetime:
@@ -308,4 +430,6 @@ def _aware(text: str) -> datetime:
         day = date.fromisoformat(text)
         return datetime(day.year, day.month, day.day, tzinfo=UTC)
     when = datetime.fromisoformat(text)
+    if when.tzinfo is UTC:
+        return when
     return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)

@@ -1,15 +1,17 @@
 """What a storage can do, in small protocols: three methods are enough, each further ability is one more.
 
-A manager asks `isinstance` once, when it is made. What needs an ability that a storage lacks says so, by
+A manager asks once, when it is made (`able`). What needs an ability that a storage lacks says so, by
 class name (`StorageAbilityError`).
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from smm.metric import Stamp
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SIDECAR = "_date"
 """What the name of a side-car adds to its metric's; no metric's own name ends in it."""
@@ -150,3 +152,12 @@ class FolderStorage(Protocol):
 
     metrics_dir: Path
     """Where; may be missing until the first save."""
+
+
+def able(storage: object, protocol: Any) -> Any:
+    """The storage as what has a protocol's methods; None if it lacks one.
+
+    As `isinstance`, which from Python 3.12 on imports `inspect` for that.
+    """
+    methods = [name for name in vars(protocol) if not name.startswith("_")]
+    return storage if all(hasattr(storage, name) for name in methods) else None

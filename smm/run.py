@@ -8,13 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
-
-import attrs
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from smm.errors import MetricNotStoredError
 from smm.graph import upstream_first
 from smm.metric import Reason, Record
+
+if TYPE_CHECKING:
+    import attrs
+else:
+    from smm import _attrs as attrs
+
+_set = object.__setattr__
 
 Status: TypeAlias = Literal["computed", "stored", "failed", "skipped"]
 
@@ -23,6 +28,7 @@ class Runnable(Protocol):
     """What a run needs of a manager."""
 
     functions_dict: dict[str, Callable[[], Any]]
+    """A function that knows which metrics it reads gives their names by a method `reads()`."""
     cache: MutableMapping[str, Any]
 
     def exists(self, name: str) -> bool:
@@ -36,14 +42,6 @@ class Runnable(Protocol):
 
     def _release(self, is_wanted: Callable[[str], bool]) -> None:
         """Let values leave memory that are not wanted there; what is not stored yet stays."""
-
-
-@runtime_checkable
-class Reading(Protocol):
-    """A function of `functions_dict` that knows which metrics it reads."""
-
-    def reads(self) -> Iterable[str]:
-        """Their names."""
 
 
 @attrs.frozen(kw_only=True)
@@ -85,8 +83,34 @@ class Outcome:
     upstream: str | None = None
     """The failed metric because of which this one was not tried."""
 
+    # By hand, for that takes half the time, and there is one for each row of a sweep.
+    def __init__(
+        self,
+        *,
+        name: str,
+        status: Status,
+        seconds: float = 0.0,
+        worker: str = "",
+        tries: int = 1,
+        error: BaseException | None = None,
+        traceback: str = "",
+        where: str | None = None,
+        files: tuple[str, ...] = (),
+        upstream: str | None = None,
+    ) -> None:
+        _set(self, "name", name)
+        _set(self, "status", status)
+        _set(self, "seconds", seconds)
+        _set(self, "worker", worker)
+        _set(self, "tries", tries)
+        _set(self, "error", error)
+        _set(self, "traceback", traceback)
+        _set(self, "where", where)
+        _set(self, "files", files)
+        _set(self, "upstream", upstream)
 
-@attrs.frozen(kw_only=True, repr=False)
+
+@attrs.frozen(kw_only=True)
 class RunReport:
     """What a run has done, in the order it was done."""
 
@@ -182,11 +206,12 @@ def plan(
 
     wanted = dict.fromkeys(names)
     done = {} if force else {name: None for name in wanted if there(name)}
-    for name in wanted:
-        reasons.setdefault(name, Reason(kind="forced" if force and is_stored(name) else "missing"))
+    waiting = [name for name in wanted if name not in done]
+    missing, forced = Reason(kind="missing"), Reason(kind="forced")
+    for name in waiting:
+        reasons.setdefault(name, forced if force and is_stored(name) else missing)
     unreadable: dict[str, Exception] = {}
     reads: dict[str, tuple[str, ...]] = {}
-    waiting = [name for name in wanted if name not in done]
     for name in waiting:  # grows while it is read
         if name in reads:
             continue
@@ -194,10 +219,10 @@ def plan(
             reads[name] = _reads(manager, name)
         except Exception as error:  # noqa: BLE001 - reported as this metric's failure
             reads[name], unreadable[name] = (), error
-        missing = [upstream for upstream in reads[name] if upstream not in reads and not there(upstream)]
-        for upstream in missing:
-            reasons.setdefault(upstream, Reason(kind="needed", about=name))
-        waiting += missing
+        for upstream in reads[name]:
+            if upstream not in reads and not there(upstream):
+                reasons.setdefault(upstream, Reason(kind="needed", about=name))
+                waiting.append(upstream)
     order = [name for name in upstream_first(reads) if name in reads]
     skipped = _skipped(manager, order, reads, failed(order) if failed is not None and order else {})
     return Plan(
@@ -217,6 +242,8 @@ def _skipped(
     failed: Mapping[str, Failed],
 ) -> dict[str, Failed]:
     skipped: dict[str, Failed] = {}
+    if not failed:
+        return skipped
 
     def is_renewed(read: str, since: datetime) -> bool:
         if read in reads:
@@ -236,5 +263,6 @@ def _skipped(
 
 
 def _reads(manager: Runnable, name: str) -> tuple[str, ...]:
-    function: object = manager.functions_dict.get(name)
-    return tuple(function.reads()) if isinstance(function, Reading) else ()
+    """What the function of a metric says it reads, if it is one that knows."""
+    reads: Any = getattr(manager.functions_dict.get(name), "reads", None)
+    return () if reads is None else tuple(reads())

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from smm._files import NewFile, crc32, is_as_noted, read_whole
+from smm._files import NewFile
 from smm._json import canonical_json, read_json, write_json
-from smm._npy import own_array, read_npy, write_npy
-from smm._npz import canonical_npz, read_npz, write_npz
+from smm._reading import map_whole, read_bytes, read_whole
 from smm._refusals import Refused
-from smm._stack import stack
 from smm._tree import Damaged, hand_out
 from smm.errors import MetricNotStoredError
 from smm.file_storage import FileBasedStorageInterface as FileBasedStorageInterface
@@ -30,9 +25,17 @@ from smm.protocols import StagingStorage as StagingStorage
 from smm.protocols import StorageInterface as StorageInterface
 from smm.protocols import VerifyingStorage as VerifyingStorage
 
+# The formats that need numpy are imported when the first storage of theirs is made.
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 
 class _OwnFormat(FileBasedStorageInterface):
     """Reads and writes whole files in one go, which sums up their bytes on the way."""
+
+    mmap = False
+    """Whether files are mapped into memory instead of being read; then nothing sums them up."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -56,13 +59,17 @@ class _OwnFormat(FileBasedStorageInterface):
             raise unstorable(self, name, refused) from None
 
     def _read(self, path: str, stamp: Stamp | None) -> Any:
-        content, status = read_whole(path)
+        content, status, total = self._content(path)
         checked = False
-        if stamp is not None and is_as_noted(status, stamp):
-            if crc32(content) != stamp.crc32:
+        if stamp is not None and stamp.fits(status):
+            if total is not None and total != stamp.crc32:
                 raise Damaged("its check sum is not the one noted when it was written")
             checked = True
         return self._decode(content, checked)
+
+    def _content(self, path: str) -> tuple[Any, os.stat_result, int | None]:
+        """The file's bytes, how it looked, and its check sum, if they have been read."""
+        return (*map_whole(path), None) if self.mmap else read_whole(path)
 
     def _canonical(self, data: Any) -> Any:
         raise NotImplementedError
@@ -94,7 +101,10 @@ class JsonStorageInterface(_OwnFormat):
     def _write(self, file: NewFile, data: Any) -> None:
         file.write(write_json(canonical_json(data)))
 
-    def _decode(self, content: NDArray[np.uint8], checked: bool) -> Any:
+    def _content(self, path: str) -> tuple[bytes, os.stat_result, int | None]:
+        return read_bytes(path)
+
+    def _decode(self, content: Any, checked: bool) -> Any:
         del checked  # JSON has no check sums of its own
         return read_json(content)
 
@@ -109,24 +119,41 @@ class NpyStorageInterface(_OwnFormat):
         metrics_dir: the folder; made by the first save.
         allow_pickle: also keep arrays of Python objects, by pickling; reading such a file runs code in it.
         fsync: let every save survive a power failure.
+        mmap: map files into memory, so that an array is read from the disk where it is touched. Arrays come
+            back read-only, also from `load`. A file whose size and time are as noted is believed; its check
+            sum is not computed.
     """
 
-    _shown: ClassVar[tuple[str, ...]] = ("metrics_dir", "allow_pickle", "fsync")
+    _shown: ClassVar[tuple[str, ...]] = ("metrics_dir", "allow_pickle", "fsync", "mmap")
 
     def __init__(
-        self, metrics_dir: str | os.PathLike[str], allow_pickle: bool = False, *, fsync: bool = False
+        self,
+        metrics_dir: str | os.PathLike[str],
+        allow_pickle: bool = False,
+        *,
+        fsync: bool = False,
+        mmap: bool = False,
     ) -> None:
         super().__init__(".npy", metrics_dir, fsync=fsync)
         self.allow_pickle = allow_pickle
+        self.mmap = mmap
 
     def _canonical(self, data: Any) -> Any:
+        from smm._npy import own_array
+        from smm._stack import stack
+
         return own_array(stack(data, allow_pickle=self.allow_pickle), allow_pickle=self.allow_pickle)
 
     def _write(self, file: NewFile, data: Any) -> None:
+        from smm._npy import write_npy
+        from smm._stack import stack
+
         write_npy(file, stack(data, allow_pickle=self.allow_pickle), allow_pickle=self.allow_pickle)
 
     def _decode(self, content: NDArray[np.uint8], checked: bool) -> Any:
         del checked  # npy has no check sums of its own
+        from smm._npy import read_npy
+
         return read_npy(content, allow_pickle=self.allow_pickle)
 
 
@@ -143,9 +170,21 @@ class NpzStorageInterface(_OwnFormat):
         allow_pickle: also keep arrays of Python objects, by pickling; reading such a file runs code in it.
         list_limit: refuse a list (or tuple) of more elements, which someone meant to be an array.
         fsync: let every save survive a power failure.
+        mmap: map files into memory, as `NpyStorageInterface` does; not together with `compress`. A file that
+            is not as noted, or of which nothing is noted, is summed up nevertheless.
+
+    Raises:
+        ValueError: `compress` and `mmap`.
     """
 
-    _shown: ClassVar[tuple[str, ...]] = ("metrics_dir", "compress", "allow_pickle", "list_limit", "fsync")
+    _shown: ClassVar[tuple[str, ...]] = (
+        "metrics_dir",
+        "compress",
+        "allow_pickle",
+        "list_limit",
+        "fsync",
+        "mmap",
+    )
 
     def __init__(
         self,
@@ -155,21 +194,31 @@ class NpzStorageInterface(_OwnFormat):
         list_limit: int | None = None,
         *,
         fsync: bool = False,
+        mmap: bool = False,
     ) -> None:
+        if compress and mmap:
+            raise ValueError("what is compressed cannot be mapped into memory: leave compress or mmap out")
         super().__init__(".npz", metrics_dir, fsync=fsync)
+        self.mmap = mmap
         self.compress = compress
         self.allow_pickle = allow_pickle
         self.list_limit = list_limit
 
     def _canonical(self, data: Any) -> Any:
+        from smm._npz import canonical_npz
+
         self._check_length(data)
         return canonical_npz(data, allow_pickle=self.allow_pickle)
 
     def _write(self, file: NewFile, data: Any) -> None:
+        from smm._npz import write_npz
+
         self._check_length(data)
         write_npz(file, data, compress=self.compress, allow_pickle=self.allow_pickle)
 
     def _decode(self, content: NDArray[np.uint8], checked: bool) -> Any:
+        from smm._npz import read_npz
+
         return read_npz(content, allow_pickle=self.allow_pickle, checked=checked)
 
     def _check_length(self, data: Any) -> None:
@@ -224,6 +273,8 @@ class MemoryStorageInterface:
         Raises:
             UnstorableError: this storage cannot keep the data.
         """
+        from smm._npz import canonical_npz
+
         try:
             return canonical_npz(data)
         except Refused as refused:

@@ -9,11 +9,14 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeAlias
-
-import attrs
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from smm._keys import dotted, read_at, read_list, read_mapping, refused, shown
+
+if TYPE_CHECKING:
+    import attrs
+else:
+    from smm import _attrs as attrs
 
 MAX_ROWS = 1_000_000
 """Of all params lists of a configuration together, sweeps counted by the rows they stand for."""
@@ -102,6 +105,8 @@ class RowsFrom:
     path: str
 
 
+_SWEPT = frozenset({Range, Linspace, Grid, Zip, RowsFrom})
+
 Row: TypeAlias = Any
 """A tuple of positional arguments, a dict of named ones, or a scalar for the one argument."""
 
@@ -121,6 +126,11 @@ def expand(
     for index, item in enumerate(params_list):
         for row in _rows(item, rows_from):
             yield index, row
+
+
+def are_rows(params_list: Iterable[Item]) -> bool:
+    """Whether each entry is itself a row, so that there is nothing to expand."""
+    return _SWEPT.isdisjoint(map(type, params_list))
 
 
 def _rows(item: Item, rows_from: Callable[[RowsFrom], Iterable[Row]]) -> Iterable[Row]:

@@ -277,6 +277,47 @@ def test_a_range_of_scalars(cm: ParameterizedDatedCacheManager) -> None:
     assert cm.poly.get_all() == [12, 22, 32]
 
 
+def test_a_sweep_of_many_rows(cm: Any) -> None:
+    rows = [[a, b] for a in range(30) for b in range(40)]
+
+    cm.collect(base_name="poly", params_list=rows)(lambda a, b: 100 * a + b)
+    rows[5][0] = 99
+    assert cm.poly.names() == list(cm) == [f"poly_{a}_{b}" for a in range(30) for b in range(40)]
+    assert cm.poly.params_list[5] == [0, 5]
+    assert cm.functions_dict["poly_3_4"]() == cm.poly(3, 4) == cm.poly(b=4, a=3) == 304
+    row = cm.functions_dict["poly_7_8"]
+    assert (row.params(), repr(row), row.rows) == ({"a": 7, "b": 8}, "<row poly(7, 8)>", cm.rows_of("poly"))
+    with pytest.raises(UndeclaredParamsError, match=re.escape("poly(29, 39)")):
+        cm.poly(29, 40)
+    with pytest.raises(UndeclaredParamsError):
+        cm.poly(3.0, 4)
+
+
+def test_a_repeated_row_of_a_sweep(cm: Any) -> None:
+    cm.collect(base_name="twice", params_list=[(1, 2), (3, 4), (1, 2)])(lambda a, b: a)
+    assert cm.twice.names() == ["twice_1_2", "twice_3_4", "twice_1_2"]
+    assert list(cm) == ["twice_1_2", "twice_3_4"]
+    assert cm.twice.get_all() == [1, 3, 1]
+
+
+def test_a_row_that_does_not_fit_among_many(cm: Any) -> None:
+    with pytest.raises(TypeError, match="takes 2 positional") as caught:
+        cm.collect(base_name="f", params_list=[(i, i, i) for i in range(10)])(lambda a, b: a)
+    assert caught.value.__notes__ == ["in params_list[0] of metric 'f'"]
+    assert list(cm) == []
+
+
+def test_a_collected_metric_is_one_object(cm: Any) -> None:
+    cm.declare(Metric(base_name="f", function=poly, params_list=[(1,)]))
+    assert "f" in dir(cm)
+    assert cm.f is cm.f is cm.parameterized_metrics[0]
+    before = cm.f
+    cm.declare(Metric(base_name="g", function=poly, params_list=[(1,)]))
+    cm.declare(Metric(base_name="f", function=poly, params_list=[(2,)]))
+    assert cm.f is not before
+    assert cm.parameterized_metrics == [cm.g, cm.f]
+
+
 def test_an_empty_params_list(cm: ParameterizedDatedCacheManager) -> None:
     cm.collect(params_list=[])(poly)
     assert cm.poly.get_all() == []

@@ -274,6 +274,33 @@ def test_who_waited_for_a_failed_recomputation_gets_the_old_value(
     assert second.result(LONG) == "old"
 
 
+@pytest.mark.parametrize("change", ["computed again", "deleted"])
+def test_what_was_read_before_a_change_does_not_come_into_memory_after_it(
+    tmp_path: Path, pool: ThreadPoolExecutor, change: str
+) -> None:
+    """A stored pair is read without waiting for anybody; what happens meanwhile counts all the same."""
+    changes: list[Callable[[], Any]] = []
+
+    class Slow(NpzStorageInterface):
+        def load_verified(self, name: str, stamp: Any) -> Any:
+            value = super().load_verified(name, stamp)
+            if changes:
+                pool.submit(changes.pop()).result(LONG)
+            return value
+
+    values = iter(["old", "new", "newer"])
+    cm = manager(Slow(tmp_path), x=lambda: next(values))
+    assert cm.get("x") == "old"
+    cm.clear_cache()
+    if change == "deleted":
+        changes.append(lambda: cm.delete("x"))
+    else:
+        changes.append(lambda: cm.get("x", use_stored=False))
+    assert cm.get("x") == "new"
+    assert not changes
+    assert cm["x"] == cm.load("x", force=True) == "new"
+
+
 def test_an_error_of_deleting_is_not_shared(
     tmp_path: Path, pool: ThreadPoolExecutor, waiters: Waiters
 ) -> None:

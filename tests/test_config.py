@@ -295,7 +295,7 @@ NO_KEY = (
     "metrics.'a.b'.function"
 )
 NO_DATA = "wanted a value as YAML has them: a text, number, list, mapping ..."
-STORAGE_KEYS = "metrics_dir, fsync, compress, allow_pickle or list_limit"
+STORAGE_KEYS = "metrics_dir, fsync, compress, allow_pickle, list_limit or mmap"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smm import _files
-from smm._files import NewFile, check_folder, crc32, crc32_of_file, file_stem, name_of_stem, read_whole
+from smm._files import NewFile, check_folder, file_stem, name_of_stem
+from smm._reading import crc32, crc32_of_file, read_whole
 from smm.errors import MetricNameError
 
 ENDING = len("_date.json")
@@ -124,7 +125,8 @@ def test_check_sums_are_those_of_zlib(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a"
     path.write_bytes(content)
     assert crc32(content) == crc32_of_file(str(path)) == zlib.crc32(content)
-    whole, status = read_whole(str(path))
+    whole, status, total = read_whole(str(path))
+    assert total == zlib.crc32(content)
     assert whole.tobytes() == content
     assert status.st_size == len(content)
     assert whole.flags.writeable
@@ -148,7 +150,7 @@ def test_what_is_written_is_there_and_as_stamped(tmp_path: Path, pieces: list[by
     stamp = file.finish()
     assert os.path.basename(file.path).endswith(".npz")
     file.publish(str(tmp_path / "x"))
-    content, status = read_whole(str(tmp_path / "x"))
+    content, status, _ = read_whole(str(tmp_path / "x"))
     assert content.tobytes() == b"".join(pieces)
     assert (stamp.size, stamp.mtime_ns) == (status.st_size, status.st_mtime_ns)
     assert stamp.crc32 == zlib.crc32(b"".join(pieces))
@@ -238,7 +240,7 @@ def test_a_failed_move_leaves_no_temporary_file(tmp_path: Path) -> None:
 
 def test_fsync_syncs_the_file_then_the_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[str] = []
-    replace, to_disk = os.replace, _files._to_disk
+    replace, to_disk = os.replace, _files.to_disk
 
     def noting_replace(source: str, target: str) -> None:
         steps.append("move")
@@ -249,7 +251,7 @@ def test_fsync_syncs_the_file_then_the_folders(tmp_path: Path, monkeypatch: pyte
         to_disk(path)
 
     monkeypatch.setattr(os, "replace", noting_replace)
-    monkeypatch.setattr(_files, "_to_disk", noting_to_disk)
+    monkeypatch.setattr(_files, "to_disk", noting_to_disk)
     above = tmp_path.name
     publish(tmp_path / "some" / "where", b"1", fsync=True)
     assert steps == ["some", above, "file", "move", "where"]
@@ -365,6 +367,7 @@ def test_a_killed_writers_file_is_swept_by_the_next_process(tmp_path: Path) -> N
         from smm._files import NewFile
         file = NewFile({str(tmp_path)!r}, ".npz")
         file.write(b"1")
+        file.finish()
         file.discard()
     """
     subprocess.run([sys.executable, "-c", _dedented(save)], check=True)

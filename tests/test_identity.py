@@ -164,6 +164,127 @@ def test_every_name_makes_a_short_file_name(args: list[Any]) -> None:
     assert not name.endswith("_date")
 
 
+# --- all rows at once -----------------------------------------------------------------------------------
+
+PLAIN_OR_NOT = [
+    1,
+    -2,
+    0,
+    10**700,
+    True,
+    1.5,
+    0.0,
+    -0.0,
+    NAN,
+    math.inf,
+    "a",
+    "date",
+    "no word",
+    "nan",
+    None,
+    b"b",
+    (1,),
+]
+
+
+def rows() -> st.SearchStrategy[Any]:
+    """Params lists, of which many have rows that are alike."""
+    value = st.sampled_from(
+        [
+            st.integers(),
+            st.booleans(),
+            st.floats(),
+            st.text(max_size=3),
+            st.none(),
+            st.sampled_from(PLAIN_OR_NOT),
+        ]
+    ).flatmap(lambda kind: kind)
+    column = st.sampled_from(
+        [st.integers(), st.booleans(), st.floats(), st.sampled_from(["a", "date"]), value]
+    )
+    alike = st.lists(column, min_size=1, max_size=3).flatmap(
+        lambda kinds: st.lists(st.tuples(*kinds), max_size=4)
+    )
+    named = st.permutations(["a", "b"]).flatmap(
+        lambda names: st.lists(
+            st.tuples(value, value).map(lambda row: dict(zip(names, row, strict=True))), max_size=3
+        )
+    )
+    lists = alike.map(lambda given: [list(row) for row in given])
+    return st.one_of(alike, lists, named, st.lists(value, max_size=3), st.lists(st.lists(value, max_size=3)))
+
+
+@given(
+    rows(),
+    st.sampled_from([anything, one, lambda a, b=0.5: 0, lambda a, b=-0.0, c="x y": 0, lambda *, a, b: 0]),
+)
+def test_rows_bound_at_once_are_those_bound_one_by_one(rows: Any, function: Callable[..., Any]) -> None:
+    binder = Binder(function, base_name="50%")
+    alike = binder.bind_alike(rows)
+    if alike is None:
+        return
+    calls = [Binder(function, base_name="50%").bind_row(row) for row in rows]
+    keys, names = alike
+    assert list(map(repr, keys)) == [repr(call.key) for call in calls]
+    assert names == [binder.name(call) for call in calls]
+    again = [binder.call(key) for key in keys]
+    assert [repr(call.arguments()) for call in again] == [repr(call.arguments()) for call in calls]
+    assert list(map(binder.show, again)) == list(map(binder.show, calls))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [(1, 2.5), [3, 4.5]],
+        [[1, "a"], [2, "b"]],
+        [{"b": 1, "a": 2}, {"b": 3, "a": 4}],
+        [[1], [2]],
+        range(3),
+        np.array([[1, 2], [3, 4]], ">i2"),
+        np.ones((2, 2), np.float32),
+    ],
+)
+def test_rows_that_are_bound_at_once(rows: Any) -> None:
+    binder = Binder(lambda a, b=3: 0, base_name="f")
+    alike = binder.bind_alike(rows)
+    assert alike is not None
+    calls = [binder.bind_row(row) for row in rows]
+    assert alike == ([call.key for call in calls], [binder.name(call) for call in calls])
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        (row for row in [(1, 2)]),
+        [(1, 2), (1,)],
+        [(1, 2), (1.0, 2)],
+        [(1, 2), (True, 2)],
+        [(0.0, 1), (1.0, 2)],
+        [(NAN, 1), (1.0, 2)],
+        [(1, "date")],
+        [(1, "no word")],
+        [(1, b"bytes")],
+        [(1, (2,))],
+        [(1, 2, 3)],
+        [{"a": 1, "b": 2}, {"b": 2, "a": 1}],
+        [{"a": 1, "c": 2}],
+        [{1: 1}],
+        [(10**700, 1)],
+        [(10**5000, 1)],
+        np.ones((2, 2), np.complex128),
+        np.ones((2, 2), np.longdouble),
+    ],
+)
+def test_rows_that_are_bound_one_by_one(rows: Any) -> None:
+    assert Binder(lambda a, b=3: 0, base_name="f").bind_alike(rows) is None
+
+
+def test_rows_with_ignored_or_keyword_only_arguments_are_bound_one_by_one() -> None:
+    assert Binder(lambda a, b: 0, base_name="f", ignore=("b",)).bind_alike([(1, 2)]) is None
+    assert Binder(lambda a, *, b=1: 0, base_name="f").bind_alike([(1,)]) is None
+
+
 # --- injective ------------------------------------------------------------------------------------------
 
 NEAR = [1, 1.0, True, "1", "True", 0.0, -0.0, 0, NAN, -NAN, "nan", None, "None", "", "a", "a_b", "b", "x=1"]

@@ -469,7 +469,7 @@ def test_the_least_recently_used_goes_first(store: str, tmp_path: Path) -> None:
 
 def test_without_a_limit_it_is_a_dict_and_cachetools_is_not_loaded() -> None:
     cm = DatedCacheManager(MemoryStorageInterface())
-    assert type(cm.cache) is dict
+    assert isinstance(cm.cache, dict)
     assert cm.memory_limit is None
     code = """
 import sys, smm

@@ -23,7 +23,7 @@ from smm import _zip
 from smm._npz import Newer, Pickled, canonical_npz, read_npz, write_npz
 from smm._refusals import Refused
 from smm._tree import Damaged
-from smm._zip import ZipWriter, members
+from smm._zip import ZipWriter, members, members_as_written
 from tests.strategies import identical, npz_values, refused_by_npz
 
 
@@ -50,6 +50,46 @@ def npy(array: Any) -> bytes:
 
 def told(program: Any, layout: Any = 1) -> bytes:
     return json.dumps({"smm_npz": layout, "program": program}).encode()
+
+
+# --- the quick way, for bytes that are known to be what was written -----------------------------------------
+
+
+@given(npz_values())
+def test_members_as_they_were_written_are_the_members(data: Any) -> None:
+    content = written(data)
+    assert members_as_written(content) == members(content)
+    assert identical(read_npz(bytearray(content), checked=True), canonical_npz(data))
+
+
+@given(npz_values())
+def test_what_is_compressed_is_read_the_slow_way(data: Any) -> None:
+    content = written(data, compress=True)
+    assert members_as_written(content) in (None, [])
+    assert identical(read_npz(bytearray(content), checked=True), canonical_npz(data))
+
+
+@given(npz_values(), st.data())
+def test_other_bytes_are_read_the_slow_way_or_as_that_reads_them(data: Any, chosen: st.DataObject) -> None:
+    content = bytearray(written(data))
+    for _ in range(chosen.draw(st.integers(1, 3))):
+        content[chosen.draw(st.integers(0, len(content) - 1))] = chosen.draw(st.integers(0, 255))
+    content = content[: chosen.draw(st.sampled_from([len(content), len(content) - 1, len(content) // 2]))]
+    found = members_as_written(bytes(content))
+    if found is not None:
+        assert sum(len(member.packed) for member in found) <= len(content)
+        assert all(len(member.packed) == member.size for member in found)
+
+
+def test_archives_of_others_are_read_the_slow_way() -> None:
+    assert members_as_written(archive(a__npy=npy(1)) + b"comment") is None
+    assert members_as_written(b"") is None
+    assert members_as_written(b"PK\3\4") is None
+    coded = archive(ä__npy=npy(1)).replace("ä".encode(), b"\x84\x84")
+    assert members_as_written(coded) is None
+    deflated = io.BytesIO()
+    np.savez_compressed(deflated, a=np.arange(3))
+    assert members_as_written(deflated.getvalue()) is None
 
 
 # --- the law ---------------------------------------------------------------------------------------------

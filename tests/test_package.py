@@ -18,6 +18,8 @@ PACKAGE = Path(smm.__file__).parent
 
 # A module imports only from rows above its own.
 LAYERS: list[set[str]] = [
+    # stand for what takes long to import; the garbage collector
+    {"_attrs", "_blake", "_numpy", "_pause"},
     # know nothing of each other
     {
         "errors",
@@ -26,15 +28,19 @@ LAYERS: list[set[str]] = [
         "_child",
         "_encoding",
         "_homes",
+        "_imported",
         "_interrupt",
+        "_marks",
         "_plain",
         "_projects",
+        "_reading",
         "_refusals",
         "_statements",
         "_syntax",
         "_syntax_dump",
         "_text",
         "_values",
+        "_warm",
     },
     # one idea each: files, locks, names, nested data, dotted paths, what a storage can do
     {
@@ -49,6 +55,7 @@ LAYERS: list[set[str]] = [
         "_locks",
         "_memory",
         "_names",
+        "_nearest",
         "_policies",
         "_project_files",
         "_resolve",
@@ -60,6 +67,7 @@ LAYERS: list[set[str]] = [
     # the pieces of formats, of a configuration, of a call; one pair of data and side-car; a run
     {
         "_code_archive",
+        "_listing",
         "_npy",
         "_places",
         "_shelf",
@@ -93,7 +101,7 @@ LAYERS: list[set[str]] = [
     {"_staleness"},
     {"_keeping"},
     {"_recipe", "_serving"},
-    {"_trusting"},
+    {"_carrying", "_trusting"},
     {"_running"},
     {"manager"},
     # what stores hold, looked after
@@ -181,6 +189,86 @@ def test_help_loads_click_besides() -> None:
         "    smm.cli.main(['--help'])"
     )
     assert foreign(loaded_by(code)) <= {"smm", "click", "colorama"}
+
+
+# What serving a number or a text does without: importing any of these takes longer than the work itself.
+NOT_TO_SERVE = {
+    *("numpy", "attr", "attrs", "cattrs", "yaml", "click", "rich", "cachetools", "zlib_ng"),
+    *("asyncio", "concurrent", "multiprocessing", "socket", "subprocess", "tempfile", "shutil"),
+    *("inspect", "dataclasses", "linecache", "tokenize", "traceback", "logging", "difflib", "platform"),
+    *("pathlib", "urllib", "hashlib", "secrets", "random", "decimal", "fractions", "uuid", "zoneinfo"),
+    *("pickle", "string", "sysconfig"),
+}
+BY_HAND = """
+import smm
+
+CM = smm.DatedCacheManager(smm.JsonStorageInterface("results"), verbose=False)
+"""
+COLLECTED = (
+    BY_HAND
+    + """
+
+@CM.collect
+def answer():
+    return {"a": [1, 2.5, None], "b": "x"}
+"""
+)
+SERVE_LATER = {
+    "load": BY_HAND + "assert CM.load('answer')['a'][1] == 2.5",
+    "get": BY_HAND + "assert CM['answer']['b'] == 'x'",
+    "call": COLLECTED + "assert CM.answer() == CM.answer(use_stored=True) == CM['answer']",
+}
+
+
+@pytest.mark.parametrize("how", SERVE_LATER)
+def test_a_stored_json_value_is_served_by_little_code(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    loaded_by_script(tmp_path, COLLECTED + "CM.answer()")
+    assert loaded_by_script(tmp_path, SERVE_LATER[how]) & NOT_TO_SERVE == set()
+
+
+def loaded_by_script(folder: Path, code: str) -> set[str]:
+    """As `loaded_by`, of a script: its functions have a source, which is held against the one noted."""
+    (folder / "script.py").write_text(
+        f"import sys\n{code}\nimport json\nprint(json.dumps(sorted(sys.modules)))", encoding="utf-8"
+    )
+    # Alone, without what a virtual environment or an installed package may load at every start.
+    before = subprocess.run(
+        [sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+    )
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=folder, capture_output=True, text=True, check=True
+    )
+    loaded = set(json.loads(done.stdout.splitlines()[-1])) - set(before.stdout.split())
+    return {name.split(".")[0] for name in loaded}
+
+
+def test_numpy_values_are_known_where_numpy_comes_late(tmp_path: Path) -> None:
+    code = (
+        "import sys, smm\n"
+        f"storage = smm.JsonStorageInterface({str(tmp_path)!r})\n"
+        "CM = smm.ParameterizedDatedCacheManager(storage, verbose=False, dynamic_metric_creation=True)\n"
+        "@CM.collect\n"
+        "def f(a): return [a, {'b': a}]\n"
+        "assert f(1, cache=True) == [1, {'b': 1}] and CM.f.name(1) == 'f_1'\n"
+        "import numpy as np\n"
+        "assert CM.f.name(np.int64(1)) == 'f_1' and CM.f(np.float64(1.5)) == [1.5, {'b': 1.5}]\n"
+        "CM.f.original_function.__code__ = (lambda a: [np.arange(2), np.float32(0.5), (a,)]).__code__\n"
+        "assert CM.f(3) == [[0, 1], 0.5, [3]]"
+    )
+    assert "numpy" in loaded_by(code)
+
+
+def test_status_loads_nothing_that_only_a_run_needs(tmp_path: Path) -> None:
+    (tmp_path / "metrics.yaml").write_text("metrics: {later: {}}", encoding="utf-8")
+    code = (
+        "import smm.cli, contextlib, io\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+        f"    smm.cli.main(['status', {str(tmp_path / 'metrics.yaml')!r}])"
+    )
+    assert loaded_by(code) & {"asyncio", "concurrent", "multiprocessing", "subprocess", "tempfile"} == set()
 
 
 def test_the_door_gives_every_public_name() -> None:

@@ -38,6 +38,7 @@ from smm import (
 )
 from smm._decoding import Described, decode, form_of
 from smm._encoding import Unsupported, canonical, encode, json_form
+from smm._files import write_small
 from smm.cli import main
 from smm.errors import MetricNameError, StorageAbilityError, UnknownMetricError
 from smm.maintain import (
@@ -1068,16 +1069,16 @@ def test_rows_of_an_interrupted_renaming_say_how_to_go_on(origin: Path) -> None:
 def test_what_is_computed_again_in_the_middle_is_not_lost(origin: Path) -> None:
     """Between the interruption and the next try, code with the old names goes on computing."""
     storage = NpzStorageInterface(origin)
-    replace, replaced = os.replace, []
+    written = []
 
-    def stop_late(*args: Any) -> None:
-        replaced.append(args)
-        if len(replaced) == 4:  # the note, and the side-cars of two of the three rows, are written
+    def stop_late(*args: Any, **options: Any) -> None:
+        written.append(args)
+        if len(written) == 3:  # the side-cars of two of the three rows are written
             raise KeyboardInterrupt
-        replace(*args)
+        write_small(*args, **options)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(os, "replace", stop_late)
+        patched.setattr("smm.file_storage.write_small", stop_late)
         with pytest.raises(KeyboardInterrupt):
             renamed(storage)
     CM = manager(storage, POLY)

@@ -189,6 +189,26 @@ def test_each_line_is_there_at_once(place: Place) -> None:
     log.close()
 
 
+def test_held_lines_are_written_together(place: Place) -> None:
+    log = place.log()
+    for outcome in (skipped("x"), bad("y"), good("z")):
+        log.hold(outcome)
+        assert not place.runs()
+    log.flush()
+    assert [line["name"] for line in lines(log.path)] == ["x", "y", "z"]
+    log.hold(skipped("w"))
+    log.close()
+    assert len(lines(log.path)) == 4, "what is held at the end is written, too"
+
+
+def test_what_is_held_of_skipped_rows_alone_makes_no_log(place: Place) -> None:
+    log = place.log()
+    log.hold(skipped("x"))
+    log.flush()
+    log.close()
+    assert not place.runs()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_any_name(place: Place, name: str) -> None:
     (line,) = lines(place.note(bad(name)))

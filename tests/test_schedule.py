@@ -372,6 +372,21 @@ def test_no_workers_any_more() -> None:
         run_over(manager, Lost(manager, kills={"a0": 1}))
 
 
+def test_what_has_ended_is_given_before_the_loss_of_the_workers_is_told() -> None:
+    class Lost(Scripted):
+        def submit(self, batch: Batch) -> Answer:
+            if self.batches:
+                raise BrokenExecutor("it takes nothing any more")
+            return super().submit(batch)
+
+    manager = many(3)
+    schedule = scheduled(manager, plan(manager, manager.functions_dict), Lost(manager, 1))
+    given = outcomes(manager, schedule)
+    assert next(given).name == "a0"
+    with pytest.raises(BrokenExecutor, match="nothing any more"):
+        next(given)
+
+
 def test_a_keyboard_interrupt_from_a_worker_ends_the_run() -> None:
     manager = many(40)
     manager.add("b")

@@ -16,6 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smm import _signature
+from smm._signature import Parameter
 from smm.errors import DeclarationError
 from smm.identity import Binder
 
@@ -42,6 +44,17 @@ def signatures(draw: st.DrawFn) -> str:
         words.append("*rest" if rest else "*")
     words += [f"k{index}={index}" if draw(st.booleans()) else f"k{index}" for index in range(last)]
     return ", ".join([*words, *(["**options"] if draw(st.booleans()) else [])])
+
+
+@given(signatures())
+def test_arguments_are_read_as_inspect_reads_them(arguments: str) -> None:
+    namespace: dict[str, Any] = {}
+    exec(f"def f({arguments}): ...", namespace)
+    read = _signature._of_code(namespace["f"])
+    assert [(name, each.kind, each.default) for name, each in read.items()] == [
+        (name, Parameter.KINDS[each.kind], Parameter.empty if each.default is each.empty else each.default)
+        for name, each in inspect.signature(namespace["f"]).parameters.items()
+    ]
 
 
 @given(

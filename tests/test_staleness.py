@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smm import NpzStorageInterface, ParameterizedDatedCacheManager
+from smm import JsonStorageInterface, NpzStorageInterface, ParameterizedDatedCacheManager
 from smm.errors import SmmWarning, StaleMetricError
 from smm.metric import Input, Metric
 
@@ -350,6 +350,26 @@ def test_a_run_tells_of_what_it_leaves_stale(tmp_path: Path) -> None:
     assert made.manager(on_stale="serve").run().of("computed") == ()
     assert len(made.manager(on_stale="recompute").run().of("computed")) == 2
     assert made.manager(on_stale="error").run().of("computed") == ()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 33, 63, 100])
+@pytest.mark.parametrize("last", [False, True])
+def test_a_run_looks_at_rows_from_the_first_to_the_last(tmp_path: Path, rows: int, last: bool) -> None:
+    """A sweep that was broken off, and ended with other code, is stale at one of its ends."""
+
+    def manager() -> ParameterizedDatedCacheManager:
+        cm = ParameterizedDatedCacheManager(JsonStorageInterface(tmp_path), verbose=False)
+        cm.collect("f", params_list=range(rows))(lambda a: a)
+        return cm
+
+    manager().run()
+    side_car = tmp_path / f"f_{rows - 1 if last else 0}_date.json"
+    record = json.loads(side_car.read_text())
+    record["code"]["digest"] = "0" * 16
+    side_car.write_text(json.dumps(record))
+    with pytest.warns(SmmWarning, match="is stale") as told:
+        assert len(manager().run().of("stored")) == rows
+    assert len(told) == 1
 
 
 def test_a_read_in_a_thread_counts_where_the_context_was_copied(tmp_path: Path) -> None:

@@ -313,13 +313,13 @@ def _with_layout_9(content: bytes) -> bytes:
         (JsonStorageInterface("/r"), "JsonStorageInterface(metrics_dir='/r', fsync=False)"),
         (
             NpyStorageInterface("/r", True, fsync=True),
-            "NpyStorageInterface(metrics_dir='/r', allow_pickle=True, fsync=True)",
+            "NpyStorageInterface(metrics_dir='/r', allow_pickle=True, fsync=True, mmap=False)",
         ),
         (
             NpzStorageInterface(Path("/r"), True, True, 9),
             (
                 "NpzStorageInterface(metrics_dir='/r', "
-                "compress=True, allow_pickle=True, list_limit=9, fsync=False)"
+                "compress=True, allow_pickle=True, list_limit=9, fsync=False, mmap=False)"
             ),
         ),
         (MemoryStorageInterface(), "MemoryStorageInterface()"),
@@ -441,6 +441,33 @@ def test_files_under_bare_names_are_found_and_replaced(tmp_path: Path, name: str
     assert not {f"{name}.npz", f"{name}_date.npz"} & set(os.listdir(tmp_path))
     storage.delete(name)
     assert os.listdir(tmp_path) == [".smm"]
+
+
+@pytest.mark.parametrize("make", OWN)
+def test_what_is_recorded_needs_both_files_in_whatever_form(
+    tmp_path: Path, make: Callable[[Path], OfFiles]
+) -> None:
+    storage = make(tmp_path)
+    for name in ("plain", "not plain", "9", "ä", "data only"):
+        storage.save(name, 1)
+    for name in ("plain", "not plain", "9", "ä", "record only"):
+        storage.write_record(name, RECORD)
+    assert storage.recorded() == {"plain", "not plain", "9", "ä"}
+    # As the predecessor wrote the data, and smm its side-car.
+    (tmp_path / f"data%20only{storage.file_ext}").rename(tmp_path / f"record only{storage.file_ext}")
+    assert storage.recorded() == {"plain", "not plain", "9", "ä", "record only"}
+    assert storage.names() == storage.recorded()
+
+
+@pytest.mark.parametrize("make", OWN)
+def test_folders_and_broken_links_are_not_recorded(tmp_path: Path, make: Callable[[Path], OfFiles]) -> None:
+    storage = make(tmp_path)
+    for name in ("folder", "link", "x"):
+        storage.write_record(name, RECORD)
+    (tmp_path / f"folder{storage.file_ext}").mkdir()
+    (tmp_path / f"link{storage.file_ext}").symlink_to("nowhere")
+    storage.save("x", 1)
+    assert storage.recorded() == {"x"}
 
 
 # --- side-cars -------------------------------------------------------------------------------------------

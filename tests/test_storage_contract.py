@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pytest
 
+from smm.errors import CorruptMetricError
 from smm.storage import (
     JsonStorageInterface,
     MemoryStorageInterface,
@@ -35,6 +37,23 @@ class TestCompressedNpz(TestNpz):
         return NpzStorageInterface(place, compress=True)
 
 
+class Mapped(StorageContract):
+    """What is mapped is not summed up: of damage, only what size, time and format show is seen."""
+
+    def test_damage_does_not_go_unseen(self, tmp_path: Path) -> None:
+        storage: Any = self.make(tmp_path / "store")
+        storage.save("a", self.values[0])
+        (file,) = (tmp_path / "store").glob("a.*")
+        file.write_bytes(file.read_bytes()[:-1])
+        with pytest.raises(CorruptMetricError):
+            storage.load("a")
+
+
+class TestMappedNpz(Mapped, TestNpz):
+    def make(self, place: Path) -> StorageInterface:
+        return NpzStorageInterface(place, mmap=True)
+
+
 class TestSyncedJson(StorageContract):
     def make(self, place: Path) -> StorageInterface:
         return JsonStorageInterface(place, fsync=True)
@@ -46,6 +65,11 @@ class TestNpy(OfBuiltIn):
 
     def make(self, place: Path) -> StorageInterface:
         return NpyStorageInterface(place)
+
+
+class TestMappedNpy(Mapped, TestNpy):
+    def make(self, place: Path) -> StorageInterface:
+        return NpyStorageInterface(place, mmap=True)
 
 
 class TestJson(OfBuiltIn):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from smm import _yaml
 from smm._keys import dotted, undotted
+from smm.errors import SmmWarning
 from tests import yaml_text
 
 
@@ -36,6 +37,22 @@ def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
         pytest.skip("PyYAML was built without libyaml")
     monkeypatch.setattr(yaml, "__with_libyaml__", request.param == "libyaml")
     return str(request.param)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _told() -> Iterator[None]:
+    """That libyaml is missing was said before."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_yaml, "_told", True)
+        yield
+
+
+def test_that_libyaml_is_missing_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_yaml, "_told", False)
+    monkeypatch.setattr(yaml, "__with_libyaml__", False)
+    with pytest.warns(SmmWarning, match="built without libyaml") as said:
+        assert [data("[1]"), data("[2]")] == [[1], [2]]
+    assert len(said) == 1
 
 
 # --- scalars ---------------------------------------------------------------------------------------------
