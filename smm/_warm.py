@@ -129,11 +129,11 @@ def _of_one(
 ) -> Any:
     if more is _NOT_GIVEN and use_stored and cache:
         try:
-            cell, first, kind = calls[a]
+            cell, first = calls[a]
         except (KeyError, TypeError):  # new, or not hashable
             pass
         else:
-            if a is first or type(a) is kind:
+            if a is first or type(a) is type(first):
                 if not busy:
                     try:
                         return cell[1]
@@ -159,11 +159,11 @@ def _of_two(
     if more is _NOT_GIVEN and use_stored and cache:
         try:
             # Making the tuple (a, b) and looking for it would cost 27 ns more.
-            cell, first, second, first_kind, second_kind = calls[a][b]
+            cell, first, second = calls[a][b]
         except (KeyError, TypeError):
             pass
         else:
-            if (a is first or type(a) is first_kind) and (b is second or type(b) is second_kind):
+            if (a is first or type(a) is type(first)) and (b is second or type(b) is type(second)):
                 if not busy:
                     try:
                         return cell[1]
@@ -210,7 +210,7 @@ class Known:
     ) -> None:
         self._cell_of = cell_of
         self._calls: dict[Any, Any] = {}
-        """By the params, which are equal where 1, 1.0 and True are: the cell, the params and their types."""
+        """By the params, which are equal where 1, 1.0 and True are: the cell, and the params or their types."""
         self._depth = 0
         if names and len(names) < len(_BY_COUNT):
             self._depth = len(names)
@@ -235,7 +235,7 @@ class Known:
         calls = self._calls
         for param in params[:-1]:
             calls = calls.setdefault(param, {})
-        calls[params[-1]] = (self._cell_of(name), *params, *map(type, params))
+        calls[params[-1]] = (self._cell_of(name), *params)
 
 
 def _with_names(template: Any, names: Sequence[str], further: tuple[Any, ...]) -> Callable[..., Any]:
