@@ -210,7 +210,7 @@ class Known:
     ) -> None:
         self._cell_of = cell_of
         self._calls: dict[Any, Any] = {}
-        """By the params, which are equal where 1, 1.0 and True are: the cell, and the params or their types."""
+        """By the params, which are equal where 1, 1.0 and True are: the cell, the params or their types."""
         self._depth = 0
         if names and len(names) < len(_BY_COUNT):
             self._depth = len(names)
