@@ -46,6 +46,7 @@ def frozen(*, kw_only: bool, eq: bool = True) -> Callable[[type[Any]], type[Any]
         cls._required = {name for name in names if name not in told}
         cls._factories = [(name, of["factory"]) for name, of in told.items() if "factory" in of]
         cls._checks = [own[name] for name, of in told.items() if "validator" in of]
+        cls._is_plain = not cls._checks
         cls._compared = attrgetter(*(name for name in names if told.get(name, {}).get("eq", True)))
         cls.__attrs_attrs__ = _Described()
         for name in told:
@@ -100,6 +101,9 @@ def evolve(value: Any, **changes: Any) -> Any:
 
 def _init(self: Any, **given: Any) -> None:
     cls = type(self)
+    if cls._is_plain and given.keys() == cls._defaults.keys():  # all are given, and nothing is checked
+        _set(self, "__dict__", given)
+        return
     values = {**cls._defaults, **given}
     if len(values) > len(cls._defaults) or not given.keys() >= cls._required:
         raise _misfit(cls, given)
