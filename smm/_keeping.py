@@ -63,7 +63,7 @@ class Keeping:
         self._unsaved: set[str] = set()  # names in `cache` that no storage holds yet
         self._bounded: BoundedMemory | None = None  # `cache`, if it has a limit
         self._unbounded = _warm.Cache()  # else
-        self.cells = self._unbounded.cells
+        self._cells = self._unbounded.cells
         """What calls may have without asking (`smm._warm`); empty ones if there is a limit."""
         if memory_limit is not None:
             from smm._memory import BoundedMemory  # most managers have none, and need no cachetools
@@ -137,7 +137,7 @@ class Keeping:
 
     # --- memory -----------------------------------------------------------------------------------------
 
-    def cell(self, name: str) -> _warm.Cell:
+    def _cell(self, name: str) -> _warm.Cell:
         """Where the quickest calls look for the value of a metric."""
         return self._unbounded.cell(name)
 

@@ -48,7 +48,7 @@ class Keeper(Protocol):
     ) -> Any:
         """The value of `name`, computed by `row` or, if that is None, by its `functions_dict` entry."""
 
-    def cell(self, name: str) -> list[Any]:
+    def _cell(self, name: str) -> list[Any]:
         """Where the quickest calls look for the value of a metric."""
 
     def load(self, name: str) -> Any:

@@ -140,7 +140,7 @@ def _serving(rows: Rows) -> Callable[..., Any]:
         return serve(name, row, use_stored=use_stored)
 
     only = rows.names[0] if len(rows.names) == 1 else None
-    known = Known(rows.binder.plain_arguments, only, manager.cell, serve, served)
+    known = Known(rows.binder.plain_arguments, only, manager._cell, serve, served)
     return known.function
 
 

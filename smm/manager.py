@@ -351,7 +351,7 @@ class DatedCacheManager(Running):
     def __getitem__(self, name: str) -> Any:
         if not _warm.busy:
             try:
-                return self.cells[name][1]
+                return self._cells[name][1]
             except (LookupError, TypeError):  # not in memory, or no name
                 pass
         return self.get(name)

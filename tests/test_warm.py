@@ -45,7 +45,7 @@ def collected(count: int) -> tuple[ParameterizedDatedCacheManager, Any]:
 
 def is_quick(manager: ParameterizedDatedCacheManager, name: str) -> bool:
     """Whether the shortest way has a value."""
-    return len(manager.cells.get(name, [])) == 2
+    return len(manager._cells.get(name, [])) == 2
 
 
 params = st.sampled_from(ROWS)
@@ -253,7 +253,7 @@ def test_ignored_arguments_are_not_noted() -> None:
 
     for seed in range(50):
         assert CM.f(1, seed) == 1
-    assert not is_quick(CM, "f_1") or len(CM.cells) == 1
+    assert not is_quick(CM, "f_1") or len(CM._cells) == 1
 
 
 def test_a_memory_with_a_limit_is_always_asked() -> None:
