@@ -13,7 +13,6 @@ from smm._files import (
     NewFile,
     check_folder,
     remove_file,
-    to_disk,
     write_small,
 )
 from smm._listing import RECORD_ENDING as _RECORD_ENDING
@@ -131,9 +130,7 @@ class FileBasedStorageInterface:
             MetricNameError: it cannot hold the name; nothing is touched.
             OSError: it could not be written; the old data is as it was.
         """
-        self.stage(name, data).publish()
-        if self.fsync:
-            to_disk(self._folder)
+        self.stage(name, data).publish(alone=True)
 
     def load(self, name: str) -> Any:
         """The data stored under a name; for `x_date`, the date in the side-car of `x`, as ISO 8601 text.
@@ -337,16 +334,16 @@ class StagedFile:
         self._replaced = replaced
         self._fsync = fsync
 
-    def publish(self) -> None:
+    def publish(self, *, alone: bool = False) -> None:
         """Move the file into place, and remove other forms of what it replaces.
 
         With `fsync`, a file that replaces nothing is brought to the disk together with its side-car, which
-        counts for nothing if a power failure leaves it alone.
+        counts for nothing if a power failure leaves it alone; at once if it comes `alone`, without one.
 
         Raises:
             OSError: it could not be moved; the old data is as it was.
         """
-        self._file.publish(self._target, last=self._fsync and os.path.lexists(self._target))
+        self._file.publish(self._target, last=alone or (self._fsync and os.path.lexists(self._target)))
         for path in self._replaced:
             remove_file(path)
 

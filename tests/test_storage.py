@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import shutil
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smm import errors
+from smm import DatedCacheManager, errors
 from smm.errors import (
     CorruptMetricError,
     MetricNameError,
@@ -667,3 +668,58 @@ def test_an_error_of_ones_own_format_passes_with_a_note(tmp_path: Path) -> None:
     assert caught_saving.value.__notes__ == [f"while storing metric 'y' in {tmp_path}"]
     assert os.listdir(tmp_path / ".smm" / "tmp") == []
     assert not storage.exists("y")
+
+
+# --- fsync -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is done to files, in order: `sync x`, `move x`, `remove x`; a file on its way is `aside`."""
+    taken: list[str] = []
+    replace, unlink, fsync = os.replace, os.unlink, os.fsync
+
+    def noted_replace(source: str, target: str) -> None:
+        replace(source, target)
+        taken.append(f"move {os.path.basename(target)}")
+
+    def noted_unlink(path: str) -> None:
+        unlink(path)
+        taken.append(f"remove {os.path.basename(path)}")
+
+    def noted_fsync(descriptor: int) -> None:
+        fsync(descriptor)
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        taken.append("sync aside" if path.parent.name == "tmp" else f"sync {path.name}")
+
+    monkeypatch.setattr(os, "replace", noted_replace)
+    monkeypatch.setattr(os, "unlink", noted_unlink)
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    return taken
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc which file a descriptor is of")
+def test_with_fsync_each_step_is_on_the_disk_before_the_next(tmp_path: Path, steps: list[str]) -> None:
+    storage = JsonStorageInterface(tmp_path / "r", fsync=True)
+    cm = DatedCacheManager(storage, verbose=False)
+    cm.set_functions_dict({"a": lambda: 1, "b": lambda: 2})
+    cm.get("a")
+    steps.clear()
+    cm.get("b")
+    assert steps == ["sync aside", "move b.json", "sync aside", "move b_date.json", "sync r"]
+    steps.clear()
+    cm.get("b", use_stored=False)
+    data = ["sync aside", "remove b_date.json", "sync r", "move b.json", "sync r"]
+    assert steps == [*data, "sync aside", "move b_date.json", "sync r"]
+    for _ in range(2):
+        steps.clear()
+        storage.save("c", 3)
+        assert steps == ["sync aside", "move c.json", "sync r"]
+
+
+def test_without_fsync_nothing_waits_for_the_disk(tmp_path: Path, steps: list[str]) -> None:
+    cm = DatedCacheManager(JsonStorageInterface(tmp_path), verbose=False)
+    cm.set_functions_dict({"a": lambda: 1})
+    cm.get("a")
+    assert steps[:2] == ["move a.json", "move a_date.json"]
+    assert not [step for step in steps if step.startswith("sync")]
