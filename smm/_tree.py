@@ -232,8 +232,9 @@ def freeze(data: Any) -> Any:
     Raises:
         Refused: a class that no storage of smm keeps, which cannot be frozen; nothing has changed then.
     """
-    program = flatten(data, _known_leaf)
-    return unflatten(map(_frozen, program))
+    if type(data) not in _CONTAINERS:
+        return _frozen(_known_leaf(data))
+    return unflatten(map(_frozen, flatten(data, _known_leaf)))
 
 
 def hand_out(data: Any, *, writable: bool = False) -> Any:
