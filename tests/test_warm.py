@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -242,6 +243,18 @@ def test_a_metric_that_reads_its_own_old_value_is_a_circle() -> None:
     with pytest.raises(CircularMetricError, match=r"f -> f"):
         CM.f(use_stored=False)
     assert CM.f() == 0
+
+
+def test_a_function_that_was_pickled_by_value_knows_what_is_in_flight_where_it_is() -> None:
+    cloudpickle = pytest.importorskip("cloudpickle")
+    _, f = collected(2)
+    for _ in range(4):
+        f(1, 2)
+    copied = pickle.loads(cloudpickle.dumps(f))
+    assert copied(1, 2) == "(1, 2)"
+    assert copied.__globals__ is not vars(_warm)
+    assert copied.__globals__["_here"] is _warm
+    assert "busy" not in copied.__globals__
 
 
 def test_ignored_arguments_are_not_noted() -> None:
