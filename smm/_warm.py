@@ -17,8 +17,8 @@ from typing import Any, TypeAlias
 busy = False
 """Whether any metric of this process is in flight; kept by `smm._flights`."""
 
-# The functions below ask the module for `busy`, at 3 ns more than a global costs. A function that is pickled by
-# value, as by cloudpickle, takes its globals along as they are, but modules by name.
+# The functions below ask the module for `busy`, at 3 ns more than a global costs. A function that is
+# pickled by value, as by cloudpickle, takes its globals along as they are, but modules by name.
 _here: Any = sys.modules[__name__]
 
 Cell: TypeAlias = list[Any]
