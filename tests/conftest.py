@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Tests edit modules twice within a second; Python would run the bytecode of the first edit, also in children.
+sys.dont_write_bytecode = True
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 # `dev` is the default suite; a time bound would make a slow machine look like a wrong answer.
 _QUIET = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
