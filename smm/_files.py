@@ -95,9 +95,9 @@ def _percent(found: re.Match[str]) -> str:
 class NewFile:
     """A file that is written aside and then moved into place, whole.
 
-    Nothing is made before the first `write` or look at `path`, so that a refused value leaves no trace. The
-    temporary file has a name no one can guess, its mode follows the umask, and it stays locked (`flock`)
-    while it lives, which tells the sweeper of another process to leave it alone.
+    Nothing is made before the first bytes go out, or a look at `path`, so that a refused value leaves no
+    trace. The temporary file has a name no one can guess, its mode follows the umask, and it stays locked
+    (`flock`) while it lives, which tells the sweeper of another process to leave it alone.
 
     Used by one thread. It ends with `publish` or `discard`.
 

@@ -72,7 +72,6 @@ class Keeping:
         self.cache: MutableMapping[str, Any] = self._unbounded if self._bounded is None else self._bounded
         """Canonical values by metric name; callers get views or copies of these."""
         self._warned: set[str] = set()
-        self._sources_kept: set[str] = set()  # digests of code
 
     # --- looking ----------------------------------------------------------------------------------------
 

@@ -315,11 +315,12 @@ class Serving(Keeping):
     def _keep_sources(self, name: str, record: Record) -> None:
         """Keep the source of the code that a record notes beside the results, to show later what changed."""
         folder, code = self._shelf.folder, record.code
-        if folder is None or code is None or code.digest in self._sources_kept:
+        if folder is None or code is None:
             return
         from smm import _code_archive
 
-        self._sources_kept.add(code.digest)
+        if _code_archive.is_done(folder, code):
+            return
         found = self._staleness.fingerprint_of(name)
         if found is not None and found.digest == code.digest:
             _code_archive.keep(folder, code, found.sources)

@@ -1,4 +1,4 @@
-"""The nouns: Metric, Input, Record, Stamp. Inert values; what is done with them is done elsewhere."""
+"""The nouns: Metric, Input, Record, Stamp, SideCar. Inert values; what is done with them is elsewhere."""
 
 from __future__ import annotations
 
