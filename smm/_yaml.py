@@ -411,7 +411,7 @@ def _loader() -> Any:
     if not _told:
         _told = True
         warnings.warn(
-            "PyYAML was built without libyaml, so reading a configuration takes twenty times as long; "
+            "PyYAML was built without libyaml, so reading a configuration takes ten times as long; "
             "install one of its wheels, or libyaml before building it",
             SmmWarning,
             stacklevel=2,

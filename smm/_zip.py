@@ -87,7 +87,7 @@ def _inflated(packed: memoryview, limit: int, name: str) -> bytes:
 
 
 def members_as_written(buffer: Any) -> list[Member] | None:
-    """The members of an archive that `ZipWriter` has stored, in a quarter of the time; None for all others.
+    """The members of an archive that `ZipWriter` has stored, in a third of the time; None for all others.
 
     Only for bytes that are known to be what was written: of what is told twice, one is not looked at.
     """
