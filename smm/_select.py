@@ -62,7 +62,7 @@ def stored_names(manager: Declaring, names: Iterable[str] | None = None) -> set[
 
 
 def stored_of_declared(manager: Declaring, names: Iterable[str] | None = None) -> set[str]:
-    """`stored_names`, perhaps without those that nothing declares: naming these takes half of the time."""
+    """`stored_names`, perhaps without those that nothing declares, which need not be named then."""
     among = getattr(manager.storage_interface, "recorded_among", None)
     # Where calls declare rows, a row that another one reads may be declared after this.
     if among is None or manager.dynamic_metric_creation:
