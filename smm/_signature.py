@@ -213,7 +213,7 @@ def _check_function(base_name: str, function: Any) -> None:
 
 
 def _of_code(function: Any) -> Parameters:
-    """The arguments of a plain function: as `inspect.signature` has them, at less than a third of its cost."""
+    """The arguments of a plain function: as `inspect.signature` has them, at under a third of its cost."""
     code: CodeType = function.__code__
     count, end = code.co_argcount, code.co_argcount + code.co_kwonlyargcount
     given = function.__defaults__ or ()
