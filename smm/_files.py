@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import re
 import stat
@@ -96,8 +97,9 @@ class NewFile:
     """A file that is written aside and then moved into place, whole.
 
     Nothing is made before the first bytes go out, or a look at `path`, so that a refused value leaves no
-    trace. The temporary file has a name no one can guess, its mode follows the umask, and it stays locked
-    (`flock`) while it lives, which tells the sweeper of another process to leave it alone.
+    trace. The temporary file has a name no one can guess, and its mode follows the umask. One that is not
+    written in a single go stays locked (`flock`) while it lives, which tells the sweeper of another process
+    to leave it alone.
 
     Used by one thread. It ends with `publish` or `discard`.
 
@@ -142,19 +144,25 @@ class NewFile:
 
     def finish(self) -> Stamp:
         """End the writing, and say what the file looks like. Errors of the disk come here at the latest."""
-        path = self.path
-        if self._written:
-            self._flush()
-            # Network file systems tell of a full disk when a descriptor closes; the lock needs this one open.
-            os.close(os.dup(self._descriptor))
-            total = self._crc32
-        else:
-            total = crc32_of_file(path)
+        if not self._written:
+            total = crc32_of_file(self.path)
+            if self._fsync:
+                to_disk(self.path)
+            status = os.stat(self._path)  # who opened it by its path may have put another file there
+            return Stamp(size=status.st_size, mtime_ns=status.st_mtime_ns, crc32=total)
+        brief = self._descriptor < 0  # all of it is still here
+        if brief:
+            self._make(brief=True)
+        self._flush()
         if self._fsync:
-            to_disk(path)
-        # Who opened it by its path may have put another file there.
-        status = os.fstat(self._descriptor) if self._written else os.stat(path)
-        return Stamp(size=status.st_size, mtime_ns=status.st_mtime_ns, crc32=total)
+            _sync(self._descriptor)
+        status = os.fstat(self._descriptor)
+        # Network file systems tell of a full disk when a descriptor closes; a lock needs this one open.
+        if brief:
+            self._close()
+        else:
+            os.close(os.dup(self._descriptor))
+        return Stamp(size=status.st_size, mtime_ns=status.st_mtime_ns, crc32=self._crc32)
 
     def publish(self, target: str, *, last: bool = True) -> None:
         """Move the finished file to `target`, in place of a file or link there.
@@ -185,13 +193,14 @@ class NewFile:
                 os.unlink(path)
         self._close()
 
-    def _make(self) -> None:
+    def _make(self, *, brief: bool = False) -> None:
         directory = f"{self._folder}/{_ASIDE}"
-        path = f"{directory}/{os.urandom(16).hex()}{self._ending}"
+        path = f"{directory}/{_unused_name()}{self._ending}"
         self._descriptor = _made(path, self._folder, fsync=self._fsync)
         self._path = path
-        with contextlib.suppress(OSError):  # a file system without locks; its old files stay
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not brief:
+            with contextlib.suppress(OSError):  # a file system without locks; its old files stay
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if directory not in _swept:
             _sweep_once(directory, now_ns=os.fstat(self._descriptor).st_mtime_ns)
 
@@ -220,7 +229,7 @@ def write_small(folder: str, target: str, content: bytes, *, fsync: bool = False
     Raises:
         OSError: it could not be written; what was there is as it was.
     """
-    path = f"{folder}/{_ASIDE}/{os.urandom(16).hex()}"
+    path = f"{folder}/{_ASIDE}/{_unused_name()}"
     descriptor = _made(path, folder, fsync=fsync)
     try:
         try:
@@ -236,6 +245,24 @@ def write_small(folder: str, target: str, content: bytes, *, fsync: bool = False
         raise
     if fsync:
         to_disk(folder)
+
+
+_numbers = itertools.count()
+_of_process = ""
+
+
+def _unused_name() -> str:
+    """For a temporary file: no other process has this one."""
+    return f"{_of_process}{next(_numbers):x}"
+
+
+def _begin_names() -> None:
+    global _of_process
+    _of_process = os.urandom(16).hex()
+
+
+_begin_names()
+os.register_at_fork(after_in_child=_begin_names)
 
 
 def _made(path: str, folder: str, *, fsync: bool) -> int:

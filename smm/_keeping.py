@@ -16,6 +16,7 @@ from smm import _flights, _warm
 from smm._flights import Flight
 from smm._shelf import Shelf, copied
 from smm._staleness import Staleness
+from smm._text import seconds
 from smm._tree import PYTHON_ATOMS, Refused, freeze, hand_out
 from smm.collect import Row
 from smm.errors import MetricNotStoredError, closest
@@ -227,12 +228,13 @@ class Keeping:
         return MetricNotStoredError(name=name, where=self._shelf.where, detail=detail)
 
     def _say(self, verbose: bool | None, line: str, *values: object) -> None:
-        """Tell of an action; `values` go into the line if there is anybody to read it."""
+        """Tell of an action; `values`, floats as seconds, go into the line if there is anybody to read it."""
         shown = (self.verbose and not hushed.get()) if verbose is None else verbose
         logged = "logging" in sys.modules and _log().isEnabledFor(20)  # INFO
         if not shown and not logged:
             return
-        line = line.format(*values) if values else line
+        if values:
+            line = line.format(*[seconds(value) if type(value) is float else value for value in values])
         if logged:
             _log().info("%s", line)
         if shown:

@@ -11,7 +11,6 @@ from smm import _flights, _warm
 from smm._flights import Flight
 from smm._keeping import ABSENT, Keeping, is_sidecar
 from smm._shelf import new_record
-from smm._text import seconds
 from smm.collect import Row
 from smm.errors import (
     CorruptMetricError,
@@ -264,7 +263,7 @@ class Serving(Keeping):
         self, name: str, row: Callable[[], Any], flight: Flight, verbose: bool | None
     ) -> tuple[Any, Record]:
         """Call the metric's function and keep its canonical value in memory, unsaved."""
-        self._say(verbose, f"Compute {name}")
+        self._say(verbose, "Compute {}", name)
         code = self._staleness.code(name)  # before: nothing may go wrong between a value and its keeping
         started = time.perf_counter()
         data: Any = ABSENT
@@ -290,12 +289,12 @@ class Serving(Keeping):
         )
         self._set_unsaved(name, True)  # first: who sees the value in memory must see that it is not stored
         value = self._remember(name, value, record)
-        self._say(verbose, f"Completed {name} in {seconds(duration)}")
+        self._say(verbose, "Completed {} in {}", name, duration)
         return value, record
 
     def _store(self, name: str, value: Any, record: Record, verbose: bool | None) -> Any:
         """Publish the pair, and return the value as the storage gives it back."""
-        self._say(verbose, f"Save {name}")
+        self._say(verbose, "Save {}", name)
         try:
             stored = self._shelf.write(name, value, record)
         except UnstorableError as error:

@@ -283,14 +283,16 @@ def new_record(
 ) -> Record:
     """The record of a computation that ended now; the data's stamp is added when it is written."""
     python_version, numpy_version = _versions()
-    return Record(
+    return Record(  # with all fields, which are quicker made so
         name=name,
         base_name=base_name,
         params=params,
         date=datetime.now(UTC),
         duration_seconds=duration_seconds,
+        data=None,
         code=code,
         inputs=inputs,
+        accepted=None,
         smm_version=__version__,
         python_version=python_version,
         numpy_version=numpy_version,

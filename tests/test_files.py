@@ -240,18 +240,19 @@ def test_a_failed_move_leaves_no_temporary_file(tmp_path: Path) -> None:
 
 def test_fsync_syncs_the_file_then_the_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[str] = []
-    replace, to_disk = os.replace, _files.to_disk
+    replace, fsync = os.replace, os.fsync
 
     def noting_replace(source: str, target: str) -> None:
         steps.append("move")
         replace(source, target)
 
-    def noting_to_disk(path: str) -> None:
-        steps.append(Path(path).name if os.path.isdir(path) else "file")
-        to_disk(path)
+    def noting_fsync(descriptor: int) -> None:
+        folders = {path.stat().st_ino: path.name for path in (tmp_path, *tmp_path.rglob("*")) if path.is_dir()}
+        steps.append(folders.get(os.fstat(descriptor).st_ino, "file"))
+        fsync(descriptor)
 
     monkeypatch.setattr(os, "replace", noting_replace)
-    monkeypatch.setattr(_files, "to_disk", noting_to_disk)
+    monkeypatch.setattr(os, "fsync", noting_fsync)
     above = tmp_path.name
     publish(tmp_path / "some" / "where", b"1", fsync=True)
     assert steps == ["some", above, "file", "move", "where"]
@@ -323,6 +324,7 @@ def test_what_was_left_a_day_ago_is_swept_once(tmp_path: Path, unswept: set[str]
 
 def test_the_file_of_a_living_writer_is_never_swept(tmp_path: Path, unswept: set[str]) -> None:
     slow = NewFile(str(tmp_path), ".npz")
+    assert os.path.exists(slow.path), "made by the look at it, and so not in a single go"
     slow.write(b"slow")
     slow.finish()
     age(Path(slow.path), 9 * DAY)

@@ -10,21 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smm.metric import Record, Stamp
+from smm.metric import Accepted, Code, Read, Record, Stamp
 
 texts = st.text(max_size=20)
 params = st.dictionaries(
     texts, st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
 )
 whole = st.integers(0, 2**63)
+dates = st.datetimes(timezones=st.just(UTC))
 records = st.builds(
     Record,
     name=texts,
     base_name=st.none() | texts,
     params=st.none() | params,
-    date=st.datetimes(timezones=st.just(UTC)),
+    date=dates,
     duration_seconds=st.none() | st.floats(0, 1e9),
     data=st.none() | st.builds(Stamp, size=whole, mtime_ns=whole, crc32=whole),
+    code=st.none() | st.builds(Code, digest=texts, parts=st.dictionaries(texts, texts), python=texts),
+    inputs=st.none()
+    | st.lists(st.builds(Read, name=texts, date=dates, store=st.none() | texts), max_size=3).map(tuple),
+    accepted=st.none() | st.builds(Accepted, date=dates, digest=st.none() | texts),
     smm_version=st.none() | texts,
     python_version=st.none() | texts,
     numpy_version=st.none() | texts,
@@ -34,7 +39,9 @@ records = st.builds(
 @given(records)
 def test_a_record_comes_back(record: Record) -> None:
     assert Record.from_json(record.name, record.to_json()) == record
-    assert json.loads(record.to_json())["smm_record"] == 1
+    fields = json.loads(record.to_json())
+    assert fields["smm_record"] == 1
+    assert record.to_json() == json.dumps(fields), "written piece by piece, and yet as json writes it"
 
 
 @given(records, texts.filter(lambda key: key not in vars(Record)))
