@@ -13,6 +13,7 @@ import pickle
 import re
 import reprlib
 import struct
+import weakref
 from collections.abc import Iterator
 from typing import Any, Protocol, TypeAlias
 
@@ -73,8 +74,14 @@ def plain_array(array: NDArray[Any], *, allow_pickle: bool = False) -> NDArray[A
     return array if dtype is array.dtype else array.view(dtype)
 
 
-def own_array(array: NDArray[Any], *, allow_pickle: bool = False) -> NDArray[Any]:
+def own_array(array: NDArray[Any], *, allow_pickle: bool = False, given_away: bool = False) -> NDArray[Any]:
     """`plain_array` as a writable copy that shares nothing with `array`; objects are copied by pickling.
+
+    Args:
+        array: what is wanted.
+        allow_pickle: whether it may hold objects.
+        given_away: whether nobody else holds `array`, which may come back itself then, if it has its memory
+            for itself too.
 
     Raises:
         Refused: as `plain_array` does, and for objects that cannot be pickled.
@@ -83,7 +90,10 @@ def own_array(array: NDArray[Any], *, allow_pickle: bool = False) -> NDArray[Any
     if plain.dtype.hasobject:
         copied: NDArray[Any] = pickle.loads(_pickled(plain))  # noqa: S301 - made in this line
         return copied
-    return plain if not array.flags.forc else duplicate(plain)
+    if not array.flags.forc:
+        return plain  # a copy
+    given_away = given_away and array.flags.owndata and weakref.getweakrefcount(array) == 0
+    return plain if given_away else duplicate(plain)
 
 
 def _plain_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

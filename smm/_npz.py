@@ -56,8 +56,13 @@ _SCALAR_TYPE = re.compile(r"[<>|][?bBhHiIlLqQuefdgcFDGmM]\d{0,2}(\[[0-9a-zA-Zμ]
 # --- data to file ----------------------------------------------------------------------------------------
 
 
-def canonical_npz(data: Any, *, allow_pickle: bool = False) -> Any:
+def canonical_npz(data: Any, *, allow_pickle: bool = False, given_away: bool = False) -> Any:
     """What `read_npz` gives after `write_npz` of `data`, sharing nothing that can change with `data`.
+
+    Args:
+        data: what is wanted.
+        allow_pickle: whether it may hold objects.
+        given_away: as of `own_array`, if `data` is an array; those in containers are copied.
 
     Raises:
         Refused: what cannot be kept, with its place.
@@ -65,7 +70,7 @@ def canonical_npz(data: Any, *, allow_pickle: bool = False) -> Any:
 
     def leaf(value: Any) -> Any:
         if isinstance(value, np.ndarray):
-            return own_array(value, allow_pickle=allow_pickle)
+            return own_array(value, allow_pickle=allow_pickle, given_away=given_away and value is data)
         if type(value) is np.void:
             return own_array(np.asarray(value), allow_pickle=allow_pickle)[()]
         if type(value) not in PYTHON_ATOMS and type(value) not in _NUMPY_SCALARS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -265,12 +266,15 @@ class Serving(Keeping):
         """Call the metric's function and keep its canonical value in memory, unsaved."""
         self._say(verbose, "Compute {}", name)
         code = self._staleness.code(name)  # before: nothing may go wrong between a value and its keeping
+        mine = object()
         started = time.perf_counter()
         data: Any = ABSENT
         try:
             data = row()
             duration = time.perf_counter() - started
-            value = self._shelf.canonical(name, data)
+            # What nobody has but this frame, as its own new object, need not be copied.
+            is_mine = sys.getrefcount(data) == sys.getrefcount(mine)
+            value = self._shelf.canonical(name, data, given_away=is_mine)
         except BaseException as error:
             flight.failure = error
             if isinstance(error, UnstorableError) and data is not ABSENT:

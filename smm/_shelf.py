@@ -21,6 +21,7 @@ from smm.errors import MetricNotStoredError, StorageAbilityError
 from smm.metric import Code, Read, Record, SideCar
 from smm.protocols import (
     SIDECAR,
+    AdoptingStorage,
     CanonicalStorage,
     CheckedStorage,
     DeletingStorage,
@@ -52,6 +53,7 @@ class Shelf:
     def __init__(self, storage: StorageInterface) -> None:
         self.storage = storage
         self._canonical: CanonicalStorage | None = able(storage, CanonicalStorage)
+        self._adopting: AdoptingStorage | None = able(storage, AdoptingStorage)
         self._checked: CheckedStorage | None = able(storage, CheckedStorage)
         self._records: RecordStorage | None = able(storage, RecordStorage)
         self._staging: StagingStorage | None = able(storage, StagingStorage)
@@ -167,12 +169,19 @@ class Shelf:
         if self._checked is not None:
             self._checked.check(name)
 
-    def canonical(self, name: str, data: Any) -> Any:
+    def canonical(self, name: str, data: Any, *, given_away: bool = False) -> Any:
         """What `load` would give after `save(name, data)`; a copy of `data` where only a save can tell.
+
+        Args:
+            name: the metric's.
+            data: its value.
+            given_away: whether nobody but the caller has `data`, who will not use it any more.
 
         Raises:
             UnstorableError: the storage refuses the value.
         """
+        if given_away and self._adopting is not None:
+            return self._adopting.adopt(name, data)
         return copied(data) if self._canonical is None else self._canonical.canonical(name, data)
 
     def _own(self, data: Any) -> Any:

@@ -55,6 +55,17 @@ class CanonicalStorage(Protocol):
         """
 
 
+@runtime_checkable
+class AdoptingStorage(Protocol):
+    """Need not copy what it is given."""
+
+    def adopt(self, name: str, data: Any) -> Any:
+        """As `canonical(name, data)`, of data that nobody else holds and the caller gives away.
+
+        It may come back itself. Raises as `canonical`.
+        """
+
+
 class Staged(Protocol):
     """Data that is written in full, but not under its name yet. End it with one of the two methods."""
 

@@ -15,6 +15,7 @@ from smm.file_storage import FileBasedStorageInterface as FileBasedStorageInterf
 from smm.file_storage import noted_date, owner_of, unstorable
 from smm.metric import Stamp
 from smm.protocols import SIDECAR as SIDECAR
+from smm.protocols import AdoptingStorage as AdoptingStorage
 from smm.protocols import CanonicalStorage as CanonicalStorage
 from smm.protocols import CheckedStorage as CheckedStorage
 from smm.protocols import DeletingStorage as DeletingStorage
@@ -29,6 +30,8 @@ from smm.protocols import VerifyingStorage as VerifyingStorage
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+else:
+    from smm import _numpy as np
 
 
 class _OwnFormat(FileBasedStorageInterface):
@@ -53,8 +56,17 @@ class _OwnFormat(FileBasedStorageInterface):
         Raises:
             UnstorableError: this storage cannot keep the data.
         """
+        return self._made_canonical(name, data, given_away=False)
+
+    def adopt(self, name: str, data: Any) -> Any:
+        """As `canonical`, of data that nobody but the caller holds, who gives it away: it may come back."""
+        if type(self).canonical is not _OwnFormat.canonical:
+            return self.canonical(name, data)  # a subclass knows better
+        return self._made_canonical(name, data, given_away=True)
+
+    def _made_canonical(self, name: str, data: Any, *, given_away: bool) -> Any:
         try:
-            return self._canonical(data)
+            return self._canonical(data, given_away=given_away)
         except Refused as refused:
             raise unstorable(self, name, refused) from None
 
@@ -71,7 +83,7 @@ class _OwnFormat(FileBasedStorageInterface):
         """The file's bytes, how it looked, and its check sum, if they have been read."""
         return (*map_whole(path), None) if self.mmap else read_whole(path)
 
-    def _canonical(self, data: Any) -> Any:
+    def _canonical(self, data: Any, *, given_away: bool) -> Any:
         raise NotImplementedError
 
     def _decode(self, content: NDArray[np.uint8], checked: bool) -> Any:
@@ -95,7 +107,8 @@ class JsonStorageInterface(_OwnFormat):
     def __init__(self, metrics_dir: str | os.PathLike[str], *, fsync: bool = False) -> None:
         super().__init__(".json", metrics_dir, fsync=fsync)
 
-    def _canonical(self, data: Any) -> Any:
+    def _canonical(self, data: Any, *, given_away: bool) -> Any:
+        del given_away  # nothing of what JSON keeps is large in memory and changeable
         return canonical_json(data)
 
     def _write(self, file: NewFile, data: Any) -> None:
@@ -138,11 +151,14 @@ class NpyStorageInterface(_OwnFormat):
         self.allow_pickle = allow_pickle
         self.mmap = mmap
 
-    def _canonical(self, data: Any) -> Any:
+    def _canonical(self, data: Any, *, given_away: bool) -> Any:
         from smm._npy import own_array
         from smm._stack import stack
 
-        return own_array(stack(data, allow_pickle=self.allow_pickle), allow_pickle=self.allow_pickle)
+        # What a list holds may be held by others, too.
+        given_away = given_away and type(data) is np.ndarray
+        array = stack(data, allow_pickle=self.allow_pickle)
+        return own_array(array, allow_pickle=self.allow_pickle, given_away=given_away)
 
     def _write(self, file: NewFile, data: Any) -> None:
         from smm._npy import write_npy
@@ -204,11 +220,11 @@ class NpzStorageInterface(_OwnFormat):
         self.allow_pickle = allow_pickle
         self.list_limit = list_limit
 
-    def _canonical(self, data: Any) -> Any:
+    def _canonical(self, data: Any, *, given_away: bool) -> Any:
         from smm._npz import canonical_npz
 
         self._check_length(data)
-        return canonical_npz(data, allow_pickle=self.allow_pickle)
+        return canonical_npz(data, allow_pickle=self.allow_pickle, given_away=given_away)
 
     def _write(self, file: NewFile, data: Any) -> None:
         from smm._npz import write_npz

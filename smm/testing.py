@@ -16,6 +16,7 @@ leaves.
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Barrier, Thread
@@ -30,6 +31,7 @@ from smm.errors import CorruptMetricError, MetricNameError
 from smm.manager import DatedCacheManager
 from smm.storage import (
     SIDECAR,
+    AdoptingStorage,
     CanonicalStorage,
     CheckedStorage,
     DeletingStorage,
@@ -204,6 +206,20 @@ class StorageContract:
                 storage.canonical("a", value)
         assert not storage.exists("a")
         assert not files_below(tmp_path), "canonical made files"
+
+    def test_what_is_adopted_is_what_a_load_gives(self, tmp_path: Path) -> None:
+        storage = self.make(tmp_path / "store")
+        if not isinstance(storage, AdoptingStorage):
+            raise lacking(storage, AdoptingStorage)
+        for value in self.values:
+            expected = self._canonical(storage, value)
+            adopted = storage.adopt("a", copy.deepcopy(value))
+            storage.save("a", adopted)
+            assert self.same(adopted, expected)
+            assert self.same(storage.load("a"), expected)
+        for value in self.refused:
+            with must_raise(TypeError):
+                storage.adopt("a", value)
 
     def test_a_loaded_value_belongs_to_the_caller(self, tmp_path: Path) -> None:
         storage = self.make(tmp_path / "store")

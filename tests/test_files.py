@@ -247,7 +247,9 @@ def test_fsync_syncs_the_file_then_the_folders(tmp_path: Path, monkeypatch: pyte
         replace(source, target)
 
     def noting_fsync(descriptor: int) -> None:
-        folders = {path.stat().st_ino: path.name for path in (tmp_path, *tmp_path.rglob("*")) if path.is_dir()}
+        folders = {
+            path.stat().st_ino: path.name for path in (tmp_path, *tmp_path.rglob("*")) if path.is_dir()
+        }
         steps.append(folders.get(os.fstat(descriptor).st_ino, "file"))
         fsync(descriptor)
 

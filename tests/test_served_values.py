@@ -6,6 +6,7 @@ import math
 import resource
 import struct
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date
@@ -270,6 +271,101 @@ def test_views_of_the_functions_array_are_copied(fetched: Callable[..., DatedCac
     assert alike(
         [array.tolist() for array in cm.load("x")], [[0.0, 2.0, 4.0, 6.0, 8.0], [5.0, 6.0, 7.0, 8.0, 9.0]]
     )
+
+
+def _address(array: np.ndarray[Any, Any]) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+@pytest.mark.parametrize("kind", [NpyStorageInterface, NpzStorageInterface])
+def test_an_array_that_nobody_else_holds_is_not_copied(tmp_path: Path, kind: Any) -> None:
+    places: list[int] = []
+
+    def fresh() -> np.ndarray[Any, Any]:
+        made = np.arange(12.0).reshape(3, 4).copy()
+        places.append(_address(made))
+        return made
+
+    cm = manager(kind(tmp_path), fresh)
+    assert _address(cm["x"]) == places[0]
+    with pytest.raises(ValueError, match="read-only"):
+        cm["x"][0] = 1.0
+    cm.get("x", use_stored=False)
+    assert _address(cm["x"]) == places[1]
+
+
+_held: list[Any] = []
+
+
+def _hold_view(made: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    _held.append(made.view())
+    return made
+
+
+def _hold_weakly(made: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    _held.append(weakref.ref(made))
+    return made
+
+
+def _hold_buffer(made: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    _held.append(memoryview(made.data))
+    return made
+
+
+def _hold_in_frame(made: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def frame() -> Iterator[np.ndarray[Any, Any]]:
+        kept = made
+        yield kept
+        kept[0] = -1.0
+        yield kept
+
+    steps = frame()
+    _held.append(steps)
+    return next(steps)
+
+
+def _hold_itself(made: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    _held.append(made)
+    return made
+
+
+def _give_part(made: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    _held.append(made)
+    return made[:]
+
+
+def _give_bytes(made: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    _held.append(bytearray(made.tobytes()))
+    return np.frombuffer(_held[-1])
+
+
+def _change_what_is_held() -> None:
+    for held in _held:
+        if isinstance(held, weakref.ref):
+            held = held()
+        if held is None:
+            continue
+        if isinstance(held, Iterator):
+            next(held)
+        elif isinstance(held, np.ndarray):
+            held[0] = -1.0
+        else:
+            memoryview(held).cast("B")[:8] = np.float64(-1.0).tobytes()
+    _held.clear()
+
+
+@pytest.mark.parametrize("kind", [NpyStorageInterface, NpzStorageInterface])
+@pytest.mark.parametrize(
+    "hold",
+    [_hold_view, _hold_weakly, _hold_buffer, _hold_in_frame, _hold_itself, _give_part, _give_bytes],
+)
+def test_what_others_can_still_change_is_copied(tmp_path: Path, kind: Any, hold: Any) -> None:
+    _held.clear()
+    cm = manager(kind(tmp_path), lambda: hold(np.arange(4.0)))
+    first = cm["x"]
+    _change_what_is_held()
+    assert first.tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert cm["x"].tolist() == [0.0, 1.0, 2.0, 3.0]
 
 
 def test_what_a_storage_keeps_is_not_the_callers(tmp_path: Path) -> None:
