@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import functools
 import sys
@@ -148,8 +147,7 @@ class Keeping:
         since: it may have brought a newer value, or deleted this one.
         """
         if type(value) not in PYTHON_ATOMS:
-            with contextlib.suppress(Refused):  # then `_give` copies it whole
-                value = freeze(value)
+            value = _frozen(value)
         if mark is None:
             return self._keep(name, value, record)
         with _flights.beginnings():
@@ -247,6 +245,13 @@ def _log() -> Any:
     import logging
 
     return logging.getLogger("smm")
+
+
+def _frozen(value: Any) -> Any:
+    try:
+        return freeze(value)
+    except Refused:
+        return value  # `_give` copies it whole
 
 
 def is_sidecar(name: str) -> bool:

@@ -269,24 +269,27 @@ class FileBasedStorageInterface:
     def _sidecar(self, name: str) -> tuple[str, bool] | None:
         """The side-car's text, and whether someone saved it as data: the predecessor, or a wrapper."""
         try:
-            paths = self._paths(name, self._record_endings)
+            stems = _stems(name, self.file_ext)
         except MetricNameError:
             return None
-        for path in paths:
-            try:
-                if path.endswith(_RECORD_ENDING):
-                    text = read_text(path)
-                    return (json.loads(text), True) if text[:1] == '"' else (text, False)
-                if _is_file(path):
-                    saved = _as_text(self._read(path, None))
-                    return None if saved is None else (saved, True)
-            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-                continue  # it has another form, or none; or was removed a moment ago
-            except (OSError, MemoryError) as error:
-                error.add_note(f"while loading the side-car of metric {name!r} from {path}")
-                raise
-            except Exception:  # noqa: BLE001 - a subclass's _load may raise anything at damaged bytes
-                return None
+        # One by one, since nearly always the first one is there.
+        for stem in stems:
+            for ending in _record_endings(self.file_ext):
+                path = f"{self._folder}/{stem}{ending}"
+                try:
+                    if ending == _RECORD_ENDING:
+                        text = read_text(path)
+                        return (json.loads(text), True) if text[:1] == '"' else (text, False)
+                    if _is_file(path):
+                        saved = _as_text(self._read(path, None))
+                        return None if saved is None else (saved, True)
+                except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                    continue  # it has another form, or none; or was removed a moment ago
+                except (OSError, MemoryError) as error:
+                    error.add_note(f"while loading the side-car of metric {name!r} from {path}")
+                    raise
+                except Exception:  # noqa: BLE001 - a subclass's _load may raise anything at damaged bytes
+                    return None
         return None
 
     # --- names and paths --------------------------------------------------------------------------------
