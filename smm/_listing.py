@@ -68,17 +68,14 @@ def _both_kinds(folder: str, file_ext: str) -> tuple[list[str], list[str]]:
     """What stands before the endings of all files of data, and of all side-cars."""
     data: list[str] = []
     records: list[str] = []
-    older = SIDECAR + file_ext
-    before, before_record, before_older = -len(file_ext), -len(RECORD_ENDING), -len(older)
+    endings = record_endings(file_ext)
+    before, before_record, before_older = -len(file_ext), -len(RECORD_ENDING), -len(endings[-1])
     with _scanned(folder) as entries:
         for entry in entries:  # of which there may be 200,000: hence nothing that is called for each
             file = entry.name
-            if file.endswith(RECORD_ENDING):
+            if file.endswith(endings):
                 if entry.is_file():
-                    records.append(file[:before_record])
-            elif file.endswith(older):
-                if entry.is_file():
-                    records.append(file[:before_older])
+                    records.append(file[: before_record if file.endswith(RECORD_ENDING) else before_older])
             elif file.endswith(file_ext) and entry.is_file():
                 data.append(file[:before])
     return data, records

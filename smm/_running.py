@@ -146,14 +146,14 @@ class Running(Trusting):
 
         Values stay in memory if the workers share it. Within another metric, the calling thread computes.
         """
-        from smm._select import stored_of_declared
+        from smm._select import stored_names
         from smm.run import plan
 
         failed = self._save_unsaved(names, verbose) if use_stored else {}
         missing = [name for name in names if name not in self.cache] if use_stored else names
         if not missing:
             return failed
-        stored = stored_of_declared(self, missing)
+        stored = stored_names(self, missing)
         planned = plan(
             self,
             missing,
@@ -210,10 +210,10 @@ class Running(Trusting):
     def _planned(
         self, chosen: Sequence[str], *, force: bool, retry_failed: bool
     ) -> tuple[Plan, Collection[str]]:
-        from smm._select import stored_of_declared
+        from smm._select import stored_names
         from smm.run import plan
 
-        stored = stored_of_declared(self) - self._unsaved
+        stored = stored_names(self) - self._unsaved
         failed = None if retry_failed else self._failed_before
         stale = self._stale_for_a_run if self._may_recompute else None
         return plan(self, chosen, force=force, stored=stored, failed=failed, stale=stale), stored

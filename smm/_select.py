@@ -61,16 +61,6 @@ def stored_names(manager: Declaring, names: Iterable[str] | None = None) -> set[
     return {name for name in (manager.functions_dict if names is None else names) if manager.exists(name)}
 
 
-def stored_of_declared(manager: Declaring, names: Iterable[str] | None = None) -> set[str]:
-    """`stored_names`, perhaps without those that nothing declares, which need not be named then."""
-    among = getattr(manager.storage_interface, "recorded_among", None)
-    # Where calls declare rows, a row that another one reads may be declared after this.
-    if among is None or manager.dynamic_metric_creation:
-        return stored_names(manager, names)
-    found: set[str] = among(manager.functions_dict)
-    return found
-
-
 def select(manager: Declaring, patterns: Sequence[str], *, among: Iterable[str] = ()) -> list[str]:
     """The names that patterns mean, in the order of declaration; all declared ones for no pattern.
 

@@ -97,9 +97,17 @@ class Shelf:
 
     def record(self, name: str) -> Record | None:
         """The side-car's record; None if there is no side-car, or a damaged one, which counts as missing."""
-        text = self._text(name)
-        noted = None if text is None else _noted(name, text)
+        noted = self._noted(name)
         return None if noted is None else noted.record()
+
+    def _noted(self, name: str) -> SideCar | None:
+        text = self._text(name)
+        if text is None:
+            return None
+        try:
+            return SideCar(name, text)
+        except ValueError:
+            return None
 
     def _text(self, name: str) -> str | None:
         return self._note(name) if self._records is None else self._records.read_record(name)
@@ -139,8 +147,7 @@ class Shelf:
         """
         if self._records is None and not self.storage.exists(name):
             return None
-        text = self._text(name)
-        noted = None if text is None else _noted(name, text)
+        noted = self._noted(name)
         if noted is None:
             return None
         try:
@@ -262,13 +269,6 @@ def _folder_lock() -> Any:
     from smm._locks import folder_lock
 
     return folder_lock
-
-
-def _noted(name: str, text: str) -> SideCar | None:
-    try:
-        return SideCar(name, text)
-    except ValueError:
-        return None
 
 
 def copied(data: Any) -> Any:
