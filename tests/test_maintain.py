@@ -192,11 +192,11 @@ def test_what_nothing_declares_is_counted(tmp_path: Path) -> None:
     assert status(other).undeclared == 1
 
 
-def noting(real: Callable[..., Any], paths: list[str]) -> Callable[..., Any]:
-    """`real`, with the path it is called with noted."""
+def noting(real: Callable[..., Any], paths: list[Any]) -> Callable[..., Any]:
+    """`real`, with the path or descriptor it is called with noted."""
 
     def noted(path: Any = ".", *args: Any, **named: Any) -> Any:
-        paths.append(os.fspath(path))
+        paths.append(path)
         return real(path, *args, **named)
 
     return noted
@@ -214,10 +214,10 @@ def test_a_status_lists_the_folder_instead_of_asking_for_each_file(
     number_of_stored = 5
     for n in range(number_of_stored):
         CM.number(n)
-    asked: list[str] = []
+    asked: list[Any] = []
     for function in ("stat", "lstat", "open"):
         monkeypatch.setattr(os, function, noting(getattr(os, function), asked))
-    listed: list[str] = []
+    listed: list[Any] = []
     monkeypatch.setattr(os, "scandir", noting(os.scandir, listed))
     monkeypatch.setattr(os, "listdir", noting(os.listdir, listed))
     found = status(CM)
