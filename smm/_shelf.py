@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
@@ -35,10 +36,6 @@ from smm.protocols import (
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import numpy as np
-else:
-    from smm import _numpy as np
 
 UNFINISHED = "unfinished"
 """What a storage with only three methods keeps in the side-car's place while the data is being replaced."""
@@ -291,7 +288,7 @@ def new_record(
     inputs: tuple[Read, ...] | None = None,
 ) -> Record:
     """The record of a computation that ended now; the data's stamp is added when it is written."""
-    python_version, numpy_version = _versions()
+    numpy = sys.modules.get("numpy")  # what has not loaded it owes nothing to it
     return Record(  # with all fields, which are quicker made so
         name=name,
         base_name=base_name,
@@ -303,13 +300,13 @@ def new_record(
         inputs=inputs,
         accepted=None,
         smm_version=__version__,
-        python_version=python_version,
-        numpy_version=numpy_version,
+        python_version=_python_version(),
+        numpy_version=getattr(numpy, "__version__", None),
     )
 
 
 @cache
-def _versions() -> tuple[str, str]:
+def _python_version() -> str:
     import platform
 
-    return platform.python_version(), np.__version__
+    return platform.python_version()

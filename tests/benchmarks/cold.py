@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from tests.benchmarks import ours, peers, work
+from tests.benchmarks import arrays, ours, peers, work
 from tests.benchmarks.measure import Area, Contestant, Goal, Race, Room, Sample, for_each, seconds_of
 
 
@@ -48,9 +48,9 @@ class Load:
 
 
 FLOATS = Load(function=work.scaled, rows=200)
-SMALL = Load(function=work.array_8kb, rows=100)
-LARGE = Load(function=work.array_8mb, rows=3, one_by_one=True)
-HUGE = Load(function=work.array_256mb, rows=1, one_by_one=True)
+SMALL = Load(function=arrays.array_8kb, rows=100)
+LARGE = Load(function=arrays.array_8mb, rows=3, one_by_one=True)
+HUGE = Load(function=arrays.array_256mb, rows=1, one_by_one=True)
 
 
 def _smm(load: Load, storage: str, **options: Any) -> Contestant:

@@ -11,7 +11,7 @@ import attrs
 import numpy as np
 
 import smm
-from tests.benchmarks import ours, peers, work
+from tests.benchmarks import arrays, ours, peers, work
 from tests.benchmarks.measure import Area, Contestant, Goal, Race, Room, Sample, for_each, seconds_of
 
 
@@ -48,9 +48,9 @@ class Write:
 
 
 FLOATS = Write(function=work.scaled, rows=200)
-SMALL = Write(function=work.array_8kb, rows=100)
-LARGE = Write(function=work.fresh_8mb, rows=2, before=work.make_ready)
-KEPT = Write(function=work.array_8mb, rows=2)
+SMALL = Write(function=arrays.array_8kb, rows=100)
+LARGE = Write(function=arrays.fresh_8mb, rows=2, before=arrays.make_ready)
+KEPT = Write(function=arrays.array_8mb, rows=2)
 SYNCED = Write(function=work.scaled, rows=16)
 BATCH = 32
 

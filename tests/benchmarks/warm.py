@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from smm.errors import UndeclaredParamsError
-from tests.benchmarks import ours, peers, work
+from tests.benchmarks import arrays, ours, peers, work
 from tests.benchmarks.measure import Area, Contestant, Goal, Race, Room, Sample, loop
 
 ROWS = [(a, b) for a in range(1, 11) for b in range(1, 11)]
@@ -40,7 +40,7 @@ def _check_refused(made: Any, other: object) -> None:
 
 
 def _array(room: Room) -> Sample:
-    made = ours.collected(room.folder(), work.array_8kb, range(10), "npz")
+    made = ours.collected(room.folder(), arrays.array_8kb, range(10), "npz")
     made.f(1)
     return loop(room, "CM.f(1)", CM=made)
 
