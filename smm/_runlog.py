@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from smm._blame import message
 from smm._files import OWN_FOLDER, make_folders
+from smm._pieces import json_text, object_text
 from smm._reading import crc32_of_file
 from smm.errors import SmmError, SmmWarning, TimedOutError, UnstorableError, WorkerDiedError, WorkerError
 from smm.run import Failed, Outcome
@@ -125,17 +126,12 @@ class RunLog:
 
     def _line(self, outcome: Outcome) -> str:
         self._at = self._at or datetime.now(UTC).isoformat(timespec="microseconds")
-        line = {
-            "outcome": outcome.status,
-            "name": outcome.name,
-            "params": self._params_of(outcome.name),
-            "seconds": round(outcome.seconds, 6),
-            "worker": outcome.worker,
-            "tries": outcome.tries,
-            "at": self._at,
-            "error": self._error(outcome),
-        }
-        return json.dumps(line) + "\n"
+        return (
+            f'{{"outcome": "{outcome.status}", "name": {json_text(outcome.name)}, '
+            f'"params": {object_text(self._params_of(outcome.name))}, '
+            f'"seconds": {json_text(round(outcome.seconds, 6))}, "worker": {json_text(outcome.worker)}, '
+            f'"tries": {outcome.tries}, "at": "{self._at}", "error": {json_text(self._error(outcome))}}}\n'
+        )
 
     def close(self) -> None:
         """Nothing more is written, but for what is held."""

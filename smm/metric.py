@@ -11,6 +11,8 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 from typing import Literal as TypeLiteral
 
+from smm._pieces import encoded, json_text, object_text
+
 if TYPE_CHECKING:
     import attrs
 else:
@@ -227,20 +229,19 @@ class Record:
 
     def text_with(self, data: Stamp | None) -> str:
         """The same, with another `data`."""
-        # Piece by piece, as `json.dumps` of a dict would write it; that takes three times as long.
-        accepted = self.accepted and {"date": _iso(self.accepted.date), "digest": self.accepted.digest}
-        stamp = (
-            "null"
-            if data is None
-            else f'{{"size": {data.size}, "mtime_ns": {data.mtime_ns}, "crc32": {data.crc32}}}'
-        )
+        # Piece by piece, as `json.dumps` of a dict would write it; that takes twice as long.
+        stamp = {"size": data.size, "mtime_ns": data.mtime_ns, "crc32": data.crc32} if data else None
+        by = self.accepted
+        accepted = {"date": _iso(by.date), "digest": by.digest} if by else None
         return (
-            f'{{"smm_record": {RECORD_VERSION}, "name": {_text(self.name)}, '
-            f'"base_name": {_text(self.base_name)}, "params": {_params_text(self.params)}, '
-            f'"date": "{_iso(self.date)}", "duration_seconds": {_text(self.duration_seconds)}, '
-            f'"data": {stamp}, "code": {_code_text(self.code)}, "inputs": {_inputs_text(self.inputs)}, '
-            f'"accepted": {_text(accepted)}, "smm_version": {_text(self.smm_version)}, '
-            f'"python_version": {_text(self.python_version)}, "numpy_version": {_text(self.numpy_version)}}}'
+            f'{{"smm_record": {RECORD_VERSION}, "name": {json_text(self.name)}, '
+            f'"base_name": {json_text(self.base_name)}, "params": {object_text(self.params)}, '
+            f'"date": "{_iso(self.date)}", "duration_seconds": {json_text(self.duration_seconds)}, '
+            f'"data": {object_text(stamp)}, "code": {_code_text(self.code)}, '
+            f'"inputs": {_inputs_text(self.inputs)}, "accepted": {object_text(accepted)}, '
+            f'"smm_version": {json_text(self.smm_version)}, '
+            f'"python_version": {json_text(self.python_version)}, '
+            f'"numpy_version": {json_text(self.numpy_version)}}}'
         )
 
     @classmethod
@@ -342,8 +343,6 @@ _KINDS: Mapping[str, frozenset[object]] = {
     "numpy_version": _OF_TEXT,
 }
 _DECODER = json.JSONDecoder()
-_encoded = json.JSONEncoder().encode
-_quoted = json.encoder.encode_basestring_ascii
 
 
 def _fields_of(name: str, text: str) -> dict[str, Any]:
@@ -401,31 +400,15 @@ def _read_accepted(noted: Any) -> Accepted | None:
         return None
 
 
-def _text(value: Any) -> str:
-    """As JSON; what most fields hold without asking the encoder, which takes a while to begin."""
-    kind = type(value)
-    if kind is str:
-        return _quoted(value)
-    if kind is int or (kind is float and math.isfinite(value)):
-        return repr(value)
-    return "null" if value is None else _encoded(value)
-
-
-def _params_text(params: Mapping[str, Any] | None) -> str:
-    if params is None:
-        return "null"
-    return f"{{{', '.join([f'{_quoted(name)}: {_text(value)}' for name, value in params.items()])}}}"
-
-
 @functools.lru_cache(maxsize=256)  # all rows of a metric have the same one
 def _code_text(code: Code | None) -> str:
-    return _encoded(code and {"digest": code.digest, "parts": dict(code.parts), "python": code.python})
+    return encoded(code and {"digest": code.digest, "parts": dict(code.parts), "python": code.python})
 
 
 def _inputs_text(inputs: tuple[Read, ...] | None) -> str:
     if not inputs:
         return "null" if inputs is None else "[]"
-    return _encoded([{"name": read.name, "date": _iso(read.date), "store": read.store} for read in inputs])
+    return encoded([{"name": read.name, "date": _iso(read.date), "store": read.store} for read in inputs])
 
 
 def _iso(when: datetime) -> str:

@@ -18,8 +18,8 @@ PACKAGE = Path(smm.__file__).parent
 
 # A module imports only from rows above its own.
 LAYERS: list[set[str]] = [
-    # stand for what takes long to import; the garbage collector
-    {"_attrs", "_blake", "_numpy", "_pause"},
+    # stand for what takes long to import; the garbage collector; small texts
+    {"_attrs", "_blake", "_numpy", "_pause", "_pieces"},
     # know nothing of each other
     {
         "errors",
