@@ -57,7 +57,7 @@ class Keeping:
         self.functions_dict: dict[str, Callable[[], Any]] = {}
         """What computes each declared metric; an entry put here is used from then on."""
         self._shelf = Shelf(storage_interface)
-        self._staleness = Staleness(self.functions_dict, self._shelf.record)
+        self._staleness = Staleness(self.functions_dict, self._shelf.sidecar)
         # Of what is in `cache`, unless that keeps them itself; as the side-car's text if it comes from there.
         self._records: dict[str, Record | str] = {}
         self._unsaved: set[str] = set()  # names in `cache` that no storage holds yet

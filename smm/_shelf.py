@@ -94,10 +94,11 @@ class Shelf:
 
     def record(self, name: str) -> Record | None:
         """The side-car's record; None if there is no side-car, or a damaged one, which counts as missing."""
-        noted = self._noted(name)
+        noted = self.sidecar(name)
         return None if noted is None else noted.record()
 
-    def _noted(self, name: str) -> SideCar | None:
+    def sidecar(self, name: str) -> SideCar | None:
+        """The side-car, of which no more is read than the text; None as `record`."""
         text = self._text(name)
         if text is None:
             return None
@@ -144,7 +145,7 @@ class Shelf:
         """
         if self._records is None and not self.storage.exists(name):
             return None
-        noted = self._noted(name)
+        noted = self.sidecar(name)
         if noted is None:
             return None
         try:

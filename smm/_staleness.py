@@ -43,17 +43,17 @@ class Staleness:
 
     Args:
         functions: what computes each metric.
-        record: reads a side-car.
+        sidecar: reads one.
     """
 
     def __init__(
-        self, functions: Mapping[str, Callable[[], Any]], record: Callable[[str], Record | None]
+        self, functions: Mapping[str, Callable[[], Any]], sidecar: Callable[[str], SideCar | None]
     ) -> None:
         self._trust = DEFAULT
         self.looking = False
         """Whether values are only looked at: all are served, whatever the policies say."""
+        self.sidecar = sidecar
         self._functions = functions
-        self._record = record
         # Forgotten by putting another in its place: who is in the middle of judging goes on with this one.
         self._verdicts: dict[str, tuple[Reason, ...]] = {}
         self._dates: dict[str, datetime | None] = {}  # of the records that were judged
@@ -189,7 +189,7 @@ class Staleness:
 
     def anew(self) -> Staleness:
         """One with the same policies, for one look at many metrics: it reads each side-car once."""
-        made = Staleness(self._functions, functools.cache(self._record))
+        made = Staleness(self._functions, functools.cache(self.sidecar))
         made.trust = self.trust
         return made
 
@@ -222,6 +222,10 @@ class Staleness:
             return entry.rows.function
         # What is given the manager is a partial of smm's own.
         return entry.func if isinstance(entry, partial) and entry.keywords.keys() == {"CM"} else entry
+
+    def _record(self, name: str) -> Record | None:
+        noted = self.sidecar(name)
+        return None if noted is None else noted.record()
 
     def _upstream(self, name: str, record: Record | None) -> list[str]:
         if record is None or "inputs" not in (self.trust_of(name).stale_on or ()):
@@ -279,7 +283,7 @@ class Staleness:
         for read in record.inputs:
             if read.store is not None:
                 continue  # of another storage, which is its own manager's to judge
-            now = self._record(read.name)
+            now = self.sidecar(read.name)
             if now is None:
                 yield Reason(kind="input", about=read.name, detail="is gone")
             elif now.date != read.date:

@@ -419,7 +419,7 @@ def test_a_value_that_is_replaced_while_it_is_judged(tmp_path: Path) -> None:
             judged.forget()
             return found
 
-    judged._record = Meanwhile(judged._record)
+    judged.sidecar = Meanwhile(judged.sidecar)
     assert [reason.kind for reason in judged.reasons("b", record)] == ["input"]
 
 
