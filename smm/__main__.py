@@ -1,5 +1,14 @@
-"""`python -m smm`: the command line."""
+"""`smm` and `python -m smm`: the command line."""
 
-from smm.cli import main
+from smm._pause import collector_paused
 
-main(prog_name="python -m smm")
+
+def start(prog_name: str | None = None) -> None:
+    """Run the command that the process was started with."""
+    with collector_paused():  # all that importing makes stays
+        from smm.cli import main
+    main(prog_name=prog_name)
+
+
+if __name__ == "__main__":
+    start("python -m smm")
