@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 import re
 import warnings
 from collections.abc import Iterator
@@ -229,6 +228,8 @@ def _within(node: ast.stmt, around: _Around) -> ast.AST:
 
 def _emptied(node: ast.AST) -> ast.AST:
     """A copy of a compound statement without what lies in its branches."""
+    import copy  # most sources need none
+
     empty = copy.copy(node)
     for branch in _BRANCHES:
         inner = getattr(node, branch, None)

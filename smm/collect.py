@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from smm._encoding import ATOMS
 from smm._pause import collector_paused
 from smm.errors import DeclarationError, NameClashError, UndeclaredParamsError
-from smm.identity import Binder, Call, nearest, params_to_json
+from smm.identity import Binder, Call, params_to_json
 from smm.metric import Argument, Function, Input, Literal, Metric, Record, SideCar
 
 if TYPE_CHECKING:
@@ -245,6 +245,8 @@ class Rows:
         return name, None
 
     def _undeclared(self, call: Call) -> UndeclaredParamsError:
+        from smm._nearest import nearest  # which no call needs that is right
+
         close = nearest(call, (row.call for row in self.entries.values()))
         return UndeclaredParamsError(
             base_name=self.base_name, call=self.show(call), nearest=self.show(close) if close else ""

@@ -22,7 +22,6 @@ from smm._names import (
     params_to_json,
     show_call,
 )
-from smm._nearest import nearest
 from smm._signature import Parameter, read_signature
 from smm.errors import UnsupportedParamError
 from smm.metric import Function, NameFunction
@@ -41,7 +40,6 @@ __all__ = [
     "digest",
     "legacy_metric_name",
     "metric_name",
-    "nearest",
     "params_to_json",
     "show_call",
 ]

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smm._nearest import nearest
 from smm.errors import MetricNameError, UnsupportedParamError
 from smm.identity import (
     Binder,
@@ -24,7 +25,6 @@ from smm.identity import (
     digest,
     legacy_metric_name,
     metric_name,
-    nearest,
     params_to_json,
     show_call,
 )
