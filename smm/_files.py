@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import itertools
 import os
 import re
 import stat
@@ -247,22 +246,21 @@ def write_small(folder: str, target: str, content: bytes, *, fsync: bool = False
         to_disk(folder)
 
 
-_numbers = itertools.count()
-_of_process = ""
+_unused_names: list[str] = []
+_AT_ONCE = 128
 
 
 def _unused_name() -> str:
-    """For a temporary file: no other process has this one."""
-    return f"{_of_process}{next(_numbers):x}"
+    """For a temporary file: one that no one can guess, drawn with others since drawing is a system call."""
+    while True:
+        try:
+            return _unused_names.pop()
+        except IndexError:
+            drawn = os.urandom(16 * _AT_ONCE).hex()
+            _unused_names.extend(drawn[at : at + 32] for at in range(0, len(drawn), 32))
 
 
-def _begin_names() -> None:
-    global _of_process
-    _of_process = os.urandom(16).hex()
-
-
-_begin_names()
-os.register_at_fork(after_in_child=_begin_names)
+os.register_at_fork(after_in_child=_unused_names.clear)  # its names would be the parent's, too
 
 
 def _made(path: str, folder: str, *, fsync: bool) -> int:

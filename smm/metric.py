@@ -222,6 +222,7 @@ class Record:
     smm_version: str | None = None
     python_version: str | None = None
     numpy_version: str | None = None
+    """None also where numpy was not even loaded."""
 
     def to_json(self) -> str:
         """The text of the side-car: one JSON object, `"smm_record": 1` first."""

@@ -172,6 +172,24 @@ def _write_and_move(path: str) -> None:
     os.replace(path + ".mine", path)
 
 
+def test_a_forked_child_and_its_parent_draw_different_names() -> None:
+    script = """
+        import os
+        from smm._files import _unused_name
+        _unused_name()  # from now on, more are in reserve
+        reading, writing = os.pipe()
+        if os.fork() == 0:
+            os.write(writing, " ".join(_unused_name() for _ in range(200)).encode())
+            os._exit(0)
+        os.wait()
+        theirs = set(os.read(reading, 10_000).decode().split())
+        ours = {_unused_name() for _ in range(200)}
+        print(len(theirs), len(ours), len(theirs & ours))
+    """
+    done = subprocess.run([sys.executable, "-c", _dedented(script)], check=True, capture_output=True)
+    assert done.stdout.split() == [b"200", b"200", b"0"]
+
+
 def test_nothing_is_made_before_the_first_byte(tmp_path: Path) -> None:
     file = NewFile(str(tmp_path / "results"), ".npz")
     file.discard()
