@@ -167,8 +167,9 @@ AREA = Area(
     title="Sweeps",
     says=(
         f"{len(ROWS):,} rows of a function that does next to nothing, from a module that imports nothing, "
-        "computed and stored as JSON in a fresh folder. Two processes: in a script of its own each, from the call on, so that the start of "
-        "the workers is in it; in a second sweep of the same script, joblib's workers are there already. "
+        "computed and stored as JSON in a fresh folder. Two processes: in a script of its own each, from the "
+        "call on, so that the start of the workers is in it; in a second sweep of the same script, joblib's "
+        "workers are there already. "
         f"{len(SLOW_ROWS)} rows that sleep for 10 ms each, so that two workers do not need two free "
         "processors. When all is stored: a new manager each time."
     ),
