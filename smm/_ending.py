@@ -101,7 +101,7 @@ def _warnings_as_lines() -> Iterator[None]:
 def _patient_collector() -> Iterator[None]:
     """Look for garbage less often, and not when Python ends: what a command imports and declares stays."""
     usual = gc.get_threshold()
-    gc.set_threshold(100 * usual[0], *usual[1:])
+    gc.set_threshold(20 * usual[0], *usual[1:])
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)
     try:

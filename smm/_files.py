@@ -142,14 +142,18 @@ class NewFile:
             self._flush()
 
     def finish(self) -> Stamp:
-        """End the writing, and say what the file looks like. Errors of the disk come here at the latest."""
+        """End the writing, and say what the file looks like; to be called once.
+
+        Raises:
+            OSError: the disk is full; here at the latest.
+        """
         if not self._written:
             total = crc32_of_file(self.path)
             if self._fsync:
                 to_disk(self.path)
             status = os.stat(self._path)  # who opened it by its path may have put another file there
             return Stamp(size=status.st_size, mtime_ns=status.st_mtime_ns, crc32=total)
-        brief = self._descriptor < 0  # all of it is still here
+        brief = not self._path  # all of it is still here
         if brief:
             self._make(brief=True)
         self._flush()
@@ -215,15 +219,16 @@ class NewFile:
             _write_all(self._descriptor, data)
 
     def _close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        # First: what fails to close is closed all the same, and its number may be another file's by now.
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def write_small(folder: str, target: str, content: bytes, *, fsync: bool = False) -> None:
     """Write a small file of a folder in one step, in place of one that is there.
 
-    As a `NewFile` does, but for what nobody looks at before it is in place: one write, no lock on it.
+    As a small `NewFile`, without looking at it to say what it looks like.
 
     Raises:
         OSError: it could not be written; what was there is as it was.

@@ -15,7 +15,6 @@ from smm import _flights, _warm
 from smm._flights import Flight
 from smm._shelf import Shelf, copied
 from smm._staleness import Staleness
-from smm._text import seconds
 from smm._tree import PYTHON_ATOMS, Refused, freeze, hand_out
 from smm.collect import Row
 from smm.errors import MetricNotStoredError, closest
@@ -226,17 +225,21 @@ class Keeping:
         return MetricNotStoredError(name=name, where=self._shelf.where, detail=detail)
 
     def _say(self, verbose: bool | None, line: str, *values: object) -> None:
-        """Tell of an action; `values`, floats as seconds, go into the line if there is anybody to read it."""
-        shown = (self.verbose and not hushed.get()) if verbose is None else verbose
-        logged = "logging" in sys.modules and _log().isEnabledFor(20)  # INFO
-        if not shown and not logged:
+        """Tell of an action; `values` go into the line if there is anybody to read it."""
+        if not self._tells(verbose):
             return
-        if values:
-            line = line.format(*[seconds(value) if type(value) is float else value for value in values])
-        if logged:
+        line = line.format(*values) if values else line
+        if _is_logging():
             _log().info("%s", line)
-        if shown:
+        if self._shows(verbose):
             print(line)  # noqa: T201 - what `verbose` promises
+
+    def _tells(self, verbose: bool | None) -> bool:
+        """Whether there is anybody to read what is done."""
+        return self._shows(verbose) or _is_logging()
+
+    def _shows(self, verbose: bool | None) -> bool:
+        return (self.verbose and not hushed.get()) if verbose is None else verbose
 
 
 @functools.cache
@@ -245,6 +248,10 @@ def _log() -> Any:
     import logging
 
     return logging.getLogger("smm")
+
+
+def _is_logging() -> bool:
+    return "logging" in sys.modules and bool(_log().isEnabledFor(20))  # INFO
 
 
 def _frozen(value: Any) -> Any:

@@ -298,10 +298,11 @@ def _copy(source: str, target: str, files: FileBasedStorageInterface) -> None:
     try:
         with open(source, "rb") as old:
             status = os.fstat(old.fileno())
+            path = file.path  # made before it is written to, it stays locked: its time will be an old one
             while piece := old.read(1 << 20):
                 file.write(piece)
         file.finish()
-        os.utime(file.path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
         file.publish(target)

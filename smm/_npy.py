@@ -13,7 +13,6 @@ import pickle
 import re
 import reprlib
 import struct
-import weakref
 from collections.abc import Iterator
 from typing import Any, Protocol, TypeAlias
 
@@ -80,8 +79,8 @@ def own_array(array: NDArray[Any], *, allow_pickle: bool = False, given_away: bo
     Args:
         array: what is wanted.
         allow_pickle: whether it may hold objects.
-        given_away: whether nobody else holds `array`, which may come back itself then, if it has its memory
-            for itself too.
+        given_away: nobody else holds `array`, and the caller will not: instead of a copy, the array itself
+            comes back if its memory is its own. It is read-only if it was so before.
 
     Raises:
         Refused: as `plain_array` does, and for objects that cannot be pickled.
@@ -92,8 +91,7 @@ def own_array(array: NDArray[Any], *, allow_pickle: bool = False, given_away: bo
         return copied
     if not array.flags.forc:
         return plain  # a copy
-    given_away = given_away and array.flags.owndata and weakref.getweakrefcount(array) == 0
-    return plain if given_away else duplicate(plain)
+    return plain if given_away and array.flags.owndata else duplicate(plain)
 
 
 def _plain_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

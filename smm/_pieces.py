@@ -15,7 +15,7 @@ _quoted = json.encoder.encode_basestring_ascii
 
 
 def json_text(value: Any) -> str:
-    """A value as JSON; the encoder is asked for what is no number, str or None."""
+    """A value as JSON; of what is no None, str, int or finite float, the encoder is asked."""
     kind = type(value)
     if kind is str:
         return _quoted(value)
@@ -25,7 +25,7 @@ def json_text(value: Any) -> str:
 
 
 def object_text(fields: Mapping[str, Any] | None) -> str:
-    """An object with these fields; null for None."""
+    """An object with these fields, whose names are str; null for None."""
     if fields is None:
         return "null"
     return f"{{{', '.join([f'{_quoted(name)}: {json_text(value)}' for name, value in fields.items()])}}}"

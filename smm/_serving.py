@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -11,7 +10,8 @@ from typing import Any
 from smm import _flights, _warm
 from smm._flights import Flight
 from smm._keeping import ABSENT, Keeping, is_sidecar
-from smm._shelf import new_record
+from smm._shelf import new_record, nobody_else_has
+from smm._text import seconds
 from smm.collect import Row
 from smm.errors import (
     CorruptMetricError,
@@ -266,19 +266,17 @@ class Serving(Keeping):
         """Call the metric's function and keep its canonical value in memory, unsaved."""
         self._say(verbose, "Compute {}", name)
         code = self._staleness.code(name)  # before: nothing may go wrong between a value and its keeping
-        mine = object()
+        made: list[Any] = []
         started = time.perf_counter()
-        data: Any = ABSENT
         try:
-            data = row()
+            made.append(row())
             duration = time.perf_counter() - started
-            # What nobody has but this frame, as its own new object, need not be copied.
-            is_mine = sys.getrefcount(data) == sys.getrefcount(mine)
-            value = self._shelf.canonical(name, data, given_away=is_mine)
+            given_away = nobody_else_has(made)  # asked before it is an argument, which is one more to have it
+            value = self._shelf.canonical(name, made[0], given_away=given_away)
         except BaseException as error:
             flight.failure = error
-            if isinstance(error, UnstorableError) and data is not ABSENT:
-                error.value = data
+            if isinstance(error, UnstorableError) and made:
+                error.value = made[0]
             else:
                 error.add_note(f"while computing metric {name!r}")
             raise
@@ -293,7 +291,8 @@ class Serving(Keeping):
         )
         self._set_unsaved(name, True)  # first: who sees the value in memory must see that it is not stored
         value = self._remember(name, value, record)
-        self._say(verbose, "Completed {} in {}", name, duration)
+        if self._tells(verbose):
+            self._say(verbose, f"Completed {name} in {seconds(duration)}")
         return value, record
 
     def _store(self, name: str, value: Any, record: Record, verbose: bool | None) -> Any:

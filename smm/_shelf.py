@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
@@ -50,7 +51,7 @@ class Shelf:
     def __init__(self, storage: StorageInterface) -> None:
         self.storage = storage
         self._canonical: CanonicalStorage | None = able(storage, CanonicalStorage)
-        self._adopting: AdoptingStorage | None = able(storage, AdoptingStorage)
+        self._adopting: AdoptingStorage | None = _adopting(storage)
         self._checked: CheckedStorage | None = able(storage, CheckedStorage)
         self._records: RecordStorage | None = able(storage, RecordStorage)
         self._staging: StagingStorage | None = able(storage, StagingStorage)
@@ -173,7 +174,7 @@ class Shelf:
         Args:
             name: the metric's.
             data: its value.
-            given_away: whether nobody but the caller has `data`, who will not use it any more.
+            given_away: whether nobody but the caller has `data`, who will let it go unless it is refused.
 
         Raises:
             UnstorableError: the storage refuses the value.
@@ -267,6 +268,34 @@ def _folder_lock() -> Any:
     from smm._locks import folder_lock
 
     return folder_lock
+
+
+def _adopting(storage: Any) -> AdoptingStorage | None:
+    """The storage, if it adopts, and nobody has put a `canonical` of another class before its own."""
+    classes = type(storage).__mro__
+    adopts = next((cls for cls in classes if "adopt" in vars(cls)), None)
+    knows = next((cls for cls in classes if "canonical" in vars(cls)), None)
+    own = "canonical" in getattr(storage, "__dict__", {})
+    return storage if adopts is knows is not None and not own else None
+
+
+def nobody_else_has(made: list[Any]) -> bool:
+    """Whether the first element of a list is in no other variable or container, nor weakly referred to.
+
+    Args:
+        made: of which the caller holds nothing but the list. A variable would not do: who looks at the frame
+            (`f_locals`) refers to that, too.
+    """
+    if not hasattr(sys, "getrefcount"):  # another Python than CPython
+        return False
+    for _ in range(2):  # before and after the other question: by a weak reference, others may have come to it
+        if sys.getrefcount(made[0]) != _HELD_BY_A_LIST or weakref.getweakrefcount(made[0]):
+            return False
+    return True
+
+
+_HELD_BY_A_LIST = 2
+"""References to what only a list has: the list's, and that of whoever counts."""
 
 
 def copied(data: Any) -> Any:

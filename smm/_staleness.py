@@ -43,7 +43,7 @@ class Staleness:
 
     Args:
         functions: what computes each metric.
-        sidecar: reads one.
+        sidecar: reads a metric's.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class Staleness:
         self.looking = False
         """Whether values are only looked at: all are served, whatever the policies say."""
         self.sidecar = sidecar
+        """Reads a metric's; None if there is none, or a damaged one."""
         self._functions = functions
         # Forgotten by putting another in its place: who is in the middle of judging goes on with this one.
         self._verdicts: dict[str, tuple[Reason, ...]] = {}

@@ -184,7 +184,7 @@ def _metric_status(
         stored=len(stored),
         last=last,
         size=size,
-        stale=sum(judge.is_stale(name, judge.sidecar(name)) for name in stored),
+        stale=sum(judge.is_stale(name, manager._shelf.sidecar(name)) for name in stored),
     )
 
 

@@ -57,12 +57,18 @@ class CanonicalStorage(Protocol):
 
 @runtime_checkable
 class AdoptingStorage(Protocol):
-    """Need not copy what it is given."""
+    """Need not copy what it is given.
+
+    It is asked in place of `canonical`, if the same class has both.
+    """
 
     def adopt(self, name: str, data: Any) -> Any:
-        """As `canonical(name, data)`, of data that nobody else holds and the caller gives away.
+        """As `canonical(name, data)`, of data that nobody else holds, and the caller gives away.
 
-        It may come back itself. Raises as `canonical`.
+        `data` may come back itself. A manager makes the arrays in what comes back read-only for good.
+
+        Raises:
+            UnstorableError: the storage cannot keep this data, which is then as it was.
         """
 
 

@@ -60,8 +60,6 @@ class _OwnFormat(FileBasedStorageInterface):
 
     def adopt(self, name: str, data: Any) -> Any:
         """As `canonical`, of data that nobody but the caller holds, who gives it away: it may come back."""
-        if type(self).canonical is not _OwnFormat.canonical:
-            return self.canonical(name, data)  # a subclass knows better
         return self._made_canonical(name, data, given_away=True)
 
     def _made_canonical(self, name: str, data: Any, *, given_away: bool) -> Any:
@@ -108,7 +106,7 @@ class JsonStorageInterface(_OwnFormat):
         super().__init__(".json", metrics_dir, fsync=fsync)
 
     def _canonical(self, data: Any, *, given_away: bool) -> Any:
-        del given_away  # nothing of what JSON keeps is large in memory and changeable
+        del given_away  # what JSON keeps is made anew in any case
         return canonical_json(data)
 
     def _write(self, file: NewFile, data: Any) -> None:

@@ -99,6 +99,30 @@ def test_an_exception_at_any_step_leaves_old_or_new(
     assert at > 5, "the faults were not where the work is done"
 
 
+def test_a_file_that_fails_to_close_is_not_closed_again(
+    storage: FileBasedStorageInterface, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Network file systems tell of a full disk there; another thread may have the number a moment later."""
+    close = os.close
+    others: list[int] = []
+
+    def full(descriptor: int) -> None:
+        close(descriptor)
+        if not others:
+            others.append(os.open(os.devnull, os.O_RDONLY))
+            assert others == [descriptor]
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "close", full)
+        with pytest.raises(OSError, match="No space left"):
+            storage.save("x", [3.0, 4.0])
+    os.fstat(others[0])
+    close(others[0])
+    assert leftovers(storage) == []
+    assert list(storage.load("x")) in (OLD, [3.0, 4.0])
+
+
 def test_an_exception_in_the_middle_of_a_users_save_leaves_the_old(tmp_path: Path) -> None:
     class Half(PickleFiles):
         def _save(self, filepath: Any, data: Any) -> None:

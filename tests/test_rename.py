@@ -34,6 +34,7 @@ from smm import (
     NpyStorageInterface,
     NpzStorageInterface,
     ParameterizedDatedCacheManager,
+    _files,
     legacy_metric_name,
 )
 from smm._decoding import Described, decode, form_of
@@ -1093,6 +1094,29 @@ def test_what_is_computed_again_in_the_middle_is_not_lost(origin: Path) -> None:
     CM.delete("poly_X_2_1_2")
     assert renamed(storage).resumed
     assert record_of(storage, "poly_X_2_1_2").date == newest
+
+
+def test_a_copy_of_an_old_file_is_not_swept_before_it_is_in_place(
+    origin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    def swept(path: str) -> bool:
+        """Another process makes its first file here: this one, since a lock belongs to the open file."""
+        _files._swept.clear()
+        if path.endswith(".npz"):
+            JsonStorageInterface(origin).save("other", 1)
+        return there(path)
+
+    there = os.path.lexists
+    storage = NpzStorageInterface(origin)
+    for path in origin.glob("*.npz"):
+        os.utime(path, (0, 0))
+    monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(os.path, "lexists", swept)
+    renamed(storage)
+    assert {"poly_X_2_1_2", "poly_X_2_2_1", "poly_X_2_3_3"} <= storage.recorded()
 
 
 def test_what_is_computed_again_while_it_is_renamed_is_not_lost(origin: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import resource
 import struct
 import threading
+import traceback
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -366,6 +368,86 @@ def test_what_others_can_still_change_is_copied(tmp_path: Path, kind: Any, hold:
     _change_what_is_held()
     assert first.tolist() == [0.0, 1.0, 2.0, 3.0]
     assert cm["x"].tolist() == [0.0, 1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("kind", [NpyStorageInterface, NpzStorageInterface])
+def test_who_looks_at_the_frames_meanwhile_changes_nothing(tmp_path: Path, kind: Any) -> None:
+    made = functools.cache(lambda: np.arange(4.0))
+
+    def looked_at() -> np.ndarray[Any, Any]:
+        traceback.StackSummary.extract(traceback.walk_stack(None), capture_locals=True)
+        return made()
+
+    first = manager(kind(tmp_path), looked_at)["x"]
+    made()[0] = -1.0
+    assert first.tolist() == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_an_array_that_others_come_to_by_a_weak_reference_in_time_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weakly: list[weakref.ref[Any]] = []
+    held: list[Any] = []
+
+    def fresh() -> np.ndarray[Any, Any]:
+        made = np.arange(4.0)
+        weakly.append(weakref.ref(made))
+        return made
+
+    def too_late(made: Any) -> int:
+        """What another thread may do between two questions: take the array, and drop the weak reference."""
+        held.extend(each() for each in weakly if each() is made)
+        weakly.clear()
+        return count(made)
+
+    count = weakref.getweakrefcount
+    monkeypatch.setattr("smm._shelf.weakref.getweakrefcount", too_late)
+    cm = manager(NpzStorageInterface(tmp_path), fresh)
+    first = cm["x"]
+    (mine,) = held
+    mine[0] = -1.0
+    assert first.tolist() == [0.0, 1.0, 2.0, 3.0]
+
+
+class Rounding:
+    """Stores half as many bytes in another's storage, and says so."""
+
+    def __init__(self, inner: NpzStorageInterface) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def canonical(self, name: str, data: Any) -> Any:
+        return self.inner.canonical(name, np.asarray(data, np.float32))
+
+    def stage(self, name: str, data: Any) -> Any:
+        return self.inner.stage(name, np.asarray(data, np.float32))
+
+
+class RoundingToo(NpzStorageInterface):
+    def canonical(self, name: str, data: Any) -> Any:
+        return super().canonical(name, np.asarray(data, np.float32))
+
+    def stage(self, name: str, data: Any) -> Any:
+        return super().stage(name, np.asarray(data, np.float32))
+
+
+def _rounding_by_hand(folder: Path) -> NpzStorageInterface:
+    storage = NpzStorageInterface(folder)
+    canonical, stage = storage.canonical, storage.stage
+    vars(storage)["canonical"] = lambda name, data: canonical(name, np.asarray(data, np.float32))
+    vars(storage)["stage"] = lambda name, data: stage(name, np.asarray(data, np.float32))
+    return storage
+
+
+@pytest.mark.parametrize(
+    "make", [lambda folder: Rounding(NpzStorageInterface(folder)), RoundingToo, _rounding_by_hand]
+)
+def test_a_storage_with_its_own_canonical_is_asked_for_it(tmp_path: Path, make: Any) -> None:
+    values = [manager(make(tmp_path), lambda: np.arange(3.0) / 3)["x"] for _ in range(2)]
+    assert [value.dtype for value in values] == [np.float32, np.float32]
+    assert alike(*values)
 
 
 def test_what_a_storage_keeps_is_not_the_callers(tmp_path: Path) -> None:
