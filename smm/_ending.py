@@ -97,17 +97,31 @@ def _warnings_as_lines() -> Iterator[None]:
         warnings.showwarning = usual
 
 
+_usual = gc.get_threshold()
+"""After how many new objects Python looks for garbage."""
+
+
 @contextlib.contextmanager
 def _patient_collector() -> Iterator[None]:
     """Look for garbage less often, and not when Python ends: what a command imports and declares stays."""
-    usual = gc.get_threshold()
-    gc.set_threshold(20 * usual[0], *usual[1:])
+    gc.set_threshold(20 * _usual[0], *_usual[1:])
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)
     try:
         yield
     finally:
-        gc.set_threshold(*usual)
+        gc.set_threshold(*_usual)
+
+
+@contextlib.contextmanager
+def usual_collector() -> Iterator[None]:
+    """Look for garbage as often as ever: what the user's functions leave may be large."""
+    patient = gc.get_threshold()
+    gc.set_threshold(*_usual)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*patient)
 
 
 def _let_go_of_stdout() -> None:

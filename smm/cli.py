@@ -29,7 +29,7 @@ from smm._command import (
     takes_target,
     tell,
 )
-from smm._ending import FAILED, INTERRUPTED, STALE, WRONG, Commands, Failure
+from smm._ending import FAILED, INTERRUPTED, STALE, WRONG, Commands, Failure, usual_collector
 from smm._rename_command import rename
 from smm._store_commands import COMMANDS as STORE_COMMANDS
 from smm._trust_commands import COMMANDS as TRUST_COMMANDS
@@ -165,7 +165,7 @@ def _run(
     from smm.errors import RunInterrupted
 
     try:
-        with stdout_for_json(as_json):
+        with stdout_for_json(as_json), usual_collector():
             report: RunReport = manager.run(
                 names or None,
                 executor=how["executor"],

@@ -230,6 +230,16 @@ def test_run_force_computes_again(here: Project) -> None:
     assert "2" in smm("show", "metrics.yaml", "one").stdout.splitlines()[-1]
 
 
+def test_run_looks_for_the_garbage_of_metrics_as_python_does(here: Project) -> None:
+    here.write("cli_code.py", CODE.replace("return 1", "import gc; return list(gc.get_threshold())"))
+    assert process("run", "metrics.yaml", "one").returncode == 0
+    (shown,) = json.loads(process("show", "metrics.yaml", "one", "--json").stdout)["metrics"]
+    usual = [sys.executable, "-c", "import gc; print(*gc.get_threshold())"]
+    assert shown["value"] == [
+        int(number) for number in subprocess.run(usual, capture_output=True, check=True).stdout.split()
+    ]
+
+
 def test_run_says_what_waits_for_code(here: Project) -> None:
     here.write("waits.yaml", "metrics: {one: {function: cli_code.one}, later: {params_list: [[1]]}}")
     result = smm("run", "waits.yaml")
