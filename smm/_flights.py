@@ -36,7 +36,7 @@ _OF_PARENT_PROCESS = 0
 # Reentrant, because a signal handler or a finalizer may ask for a metric at any point.
 _mutex = threading.RLock()
 """Guards `_flying` and the waiters of each flight. Held for lookups only."""
-_flying: dict[Key, Flight] = {}
+_flying: dict[Key, Flight] = _warm.in_flight
 _begun = 0
 """How many flights there have been."""
 _current: ContextVar[Flight | None] = ContextVar("smm_flight", default=None)
@@ -125,9 +125,8 @@ class Flight:
                 leader._waiters.add(self)
                 return leader
             self._gate.acquire(blocking=False)
-            _warm.busy = True  # first: it may say so in vain, but must not fail to
+            _flying[self.key] = self  # before the count: who has read the new one sees this, too
             _begun += 1
-            _flying[self.key] = self
             return None
 
     def _wait(self, leader: Flight | None) -> None:
@@ -152,7 +151,6 @@ class Flight:
                 self.failure = None  # which would only keep its traceback, and so this flight, alive
             if _flying.get(self.key) is self:
                 del _flying[self.key]
-                _warm.busy = bool(_flying)
                 self._gate.release()
         self._frame = None
 
@@ -200,7 +198,7 @@ def current() -> Flight | None:
 def calm() -> int | None:
     """A mark of this moment, for `still_calm`; None while anything is in flight."""
     begun = _begun  # first: a flight that begins now is either seen here or seen later
-    return None if _warm.busy else begun
+    return None if _flying else begun
 
 
 def beginnings() -> threading.RLock:
@@ -274,7 +272,6 @@ def _keep_own_flights() -> None:
         flight._thread = _OF_PARENT_PROCESS
         _flying[flight.key] = flight
         flight = flight.parent
-    _warm.busy = bool(_flying)
 
 
 os.register_at_fork(after_in_child=_keep_own_flights)

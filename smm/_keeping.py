@@ -175,7 +175,7 @@ class Keeping:
         self._unsaved.discard(name)
 
     def _give(self, name: str, value: Any) -> Any:
-        if _warm.busy:
+        if _warm.in_flight:
             reader = _flights.current()
             if reader is not None:
                 self._note_read(reader, name)

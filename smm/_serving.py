@@ -61,7 +61,7 @@ class Serving(Keeping):
         if use_stored and name not in self._unsaved:
             value = self.cache.get(name, ABSENT)
             if value is not ABSENT:
-                if _warm.busy:
+                if _warm.in_flight:
                     _flights.refuse_circle((self._shelf.space, name), name)
                 if self._bounded is None:
                     self._unbounded.make_ready(name, value, self._unsaved)

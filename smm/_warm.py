@@ -9,17 +9,23 @@ objects, or of the very types, with which an earlier call came to this metric na
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any, TypeAlias
 
-busy = False
-"""Whether any metric of this process is in flight; kept by `smm._flights`."""
 
-# The functions below ask the module for `busy`, at 3 ns more than a global costs. A function that is
-# pickled by value, as by cloudpickle, takes its globals along as they are, but modules by name.
-_here: Any = sys.modules[__name__]
+class InFlight(dict[Any, Any]):
+    """The metrics that this process is computing.
+
+    A function that is pickled by value, as by cloudpickle, takes its globals along: this one by its name.
+    """
+
+    def __reduce__(self) -> str:
+        return "in_flight"
+
+
+in_flight = InFlight()
+"""Kept by `smm._flights`."""
 
 Cell: TypeAlias = list[Any]
 """Of one metric: its name, and its value while that may be given as it is."""
@@ -113,7 +119,7 @@ _NOT_GIVEN: Any = type("NotGiven", (), {"__repr__": lambda _: "<not given>"})()
 
 def _of_none(more: Any, use_stored: bool, cache: bool, cell: Cell, serve: Serve, served: Served) -> Any:
     if more is _NOT_GIVEN and use_stored and cache:
-        if not _here.busy:
+        if not in_flight:
             try:
                 return cell[1]
             except IndexError:  # not in memory, or nothing to be given as it is
@@ -139,7 +145,7 @@ def _of_one(
             pass
         else:
             if a is first or type(a) is type(first):
-                if not _here.busy:
+                if not in_flight:
                     try:
                         return cell[1]
                     except IndexError:
@@ -169,7 +175,7 @@ def _of_two(
             pass
         else:
             if (a is first or type(a) is type(first)) and (b is second or type(b) is type(second)):
-                if not _here.busy:
+                if not in_flight:
                     try:
                         return cell[1]
                     except IndexError:
@@ -262,7 +268,7 @@ def _of_any(calls: dict[Any, Any], serve: Serve, served: Served) -> Callable[...
                 pass
             else:
                 if kinds == tuple(map(type, params)):
-                    if not _here.busy:
+                    if not in_flight:
                         try:
                             return cell[1]
                         except IndexError:

@@ -349,7 +349,7 @@ class DatedCacheManager(Running):
         return iter(list(self.functions_dict))
 
     def __getitem__(self, name: str) -> Any:
-        if not _warm.busy:
+        if not _warm.in_flight:
             try:
                 return self._cells[name][1]
             except (LookupError, TypeError):  # not in memory, or no name
