@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import FunctionType
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 
 class InFlight(dict[Any, Any]):
@@ -117,27 +117,26 @@ class Cache(dict[str, Any]):
 _NOT_GIVEN: Any = type("NotGiven", (), {"__repr__": lambda _: "<not given>"})()
 
 
-def _of_none(more: Any, use_stored: bool, cache: bool, cell: Cell, serve: Serve, served: Served) -> Any:
+class Slowly(NamedTuple):
+    """What a call needs that does not end here; one thing, since each argument costs every call its time."""
+
+    names: tuple[str, ...]
+    serve: Serve
+    served: Served
+
+
+def _of_none(more: Any, use_stored: bool, cache: bool, cell: Cell, slowly: Slowly) -> Any:
     if more is _NOT_GIVEN and use_stored and cache:
         if not in_flight:
             try:
                 return cell[1]
             except IndexError:  # not in memory, or nothing to be given as it is
                 pass
-        return serve(cell[0], None)
-    return served(() if more is _NOT_GIVEN else (more,), {}, use_stored, cache)
+        return slowly.serve(cell[0], None)
+    return slowly.served(() if more is _NOT_GIVEN else (more,), {}, use_stored, cache)
 
 
-def _of_one(
-    a: Any,
-    more: Any,
-    use_stored: bool,
-    cache: bool,
-    calls: dict[Any, Any],
-    names: Sequence[str],
-    serve: Serve,
-    served: Served,
-) -> Any:
+def _of_one(a: Any, more: Any, use_stored: bool, cache: bool, calls: dict[Any, Any], slowly: Slowly) -> Any:
     if more is _NOT_GIVEN and use_stored and cache:
         try:
             cell, first = calls[a]
@@ -150,22 +149,14 @@ def _of_one(
                         return cell[1]
                     except IndexError:
                         pass
-                return serve(cell[0], None)
+                return slowly.serve(cell[0], None)
         if a is not _NOT_GIVEN:
-            return served((a,), {}, use_stored, cache)
-    return served(*_given(names, a, more), use_stored, cache)
+            return slowly.served((a,), {}, use_stored, cache)
+    return slowly.served(*_given(slowly.names, a, more), use_stored, cache)
 
 
 def _of_two(
-    a: Any,
-    b: Any,
-    more: Any,
-    use_stored: bool,
-    cache: bool,
-    calls: dict[Any, Any],
-    names: Sequence[str],
-    serve: Serve,
-    served: Served,
+    a: Any, b: Any, more: Any, use_stored: bool, cache: bool, calls: dict[Any, Any], slowly: Slowly
 ) -> Any:
     if more is _NOT_GIVEN and use_stored and cache:
         try:
@@ -180,10 +171,10 @@ def _of_two(
                         return cell[1]
                     except IndexError:
                         pass
-                return serve(cell[0], None)
+                return slowly.serve(cell[0], None)
         if a is not _NOT_GIVEN and b is not _NOT_GIVEN:
-            return served((a, b), {}, use_stored, cache)
-    return served(*_given(names, a, b, more), use_stored, cache)
+            return slowly.served((a, b), {}, use_stored, cache)
+    return slowly.served(*_given(slowly.names, a, b, more), use_stored, cache)
 
 
 def _given(names: Sequence[str], *values: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -225,10 +216,10 @@ class Known:
         self._depth = 0
         if names and len(names) < len(_BY_COUNT):
             self._depth = len(names)
-            further: tuple[Any, ...] = (self._calls, tuple(names), serve, served)
+            further = (self._calls, Slowly(tuple(names), serve, served))
             self.function = _with_names(_BY_COUNT[self._depth], names, further)
         elif names is not None and not names and only is not None:
-            self.function = _with_names(_of_none, (), (cell_of(only), serve, served))
+            self.function = _with_names(_of_none, (), (cell_of(only), Slowly((), serve, served)))
         else:
             self.function = _of_any(self._calls, serve, served)
 
