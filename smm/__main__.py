@@ -1,14 +1,5 @@
-"""`smm` and `python -m smm`: the command line."""
+"""`python -m smm`: the command line."""
 
-from smm._pause import collector_paused
+from smm._start import start
 
-
-def start(prog_name: str | None = None) -> None:
-    """Run the command that the process was started with."""
-    with collector_paused():  # all that importing makes stays
-        from smm.cli import main
-    main(prog_name=prog_name)
-
-
-if __name__ == "__main__":
-    start("python -m smm")
+start("python -m smm")

@@ -112,6 +112,7 @@ LAYERS: list[set[str]] = [
     {"_command", "_render_stores", "_render_trust"},
     {"_rename_command", "_store_commands", "_trust_commands"},
     {"cli"},
+    {"_start"},
     {"__main__"},
 ]
 LEVEL = {module: level for level, row in enumerate(LAYERS) for module in row}
