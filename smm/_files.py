@@ -228,7 +228,7 @@ class NewFile:
 def write_small(folder: str, target: str, content: bytes, *, fsync: bool = False) -> None:
     """Write a small file of a folder in one step, in place of one that is there.
 
-    As a small `NewFile`, without looking at it to say what it looks like.
+    As a small `NewFile` does, in fewer steps: nobody notes what a side-car looks like.
 
     Raises:
         OSError: it could not be written; what was there is as it was.
