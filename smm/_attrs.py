@@ -47,6 +47,7 @@ def frozen(*, kw_only: bool, eq: bool = True) -> Callable[[type[Any]], type[Any]
         cls._factories = [(name, of["factory"]) for name, of in told.items() if "factory" in of]
         cls._checks = [own[name] for name, of in told.items() if "validator" in of]
         cls._is_plain = not cls._checks
+        cls._has_post_init = hasattr(cls, "__attrs_post_init__")
         cls._compared = attrgetter(*(name for name in names if told.get(name, {}).get("eq", True)))
         cls.__attrs_attrs__ = _Described()
         for name in told:
@@ -113,6 +114,8 @@ def _init(self: Any, **given: Any) -> None:
     _set(self, "__dict__", values)
     for checked in cls._checks:
         checked.told["validator"](self, checked, values[checked.name])
+    if cls._has_post_init:
+        self.__attrs_post_init__()
 
 
 def _misfit(cls: Any, given: dict[str, Any]) -> TypeError:

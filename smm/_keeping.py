@@ -191,7 +191,7 @@ class Keeping:
         record = self._record_in_memory(name) or self._shelf.record(name)
         if record is not None:
             store = None if reader.key[0] == self._shelf.space else self._shelf.where
-            reader.reads.setdefault((store, name), Read(name=name, date=record.date, store=store))
+            reader.reads.setdefault((store, name), Read(name=name, date=record.changed, store=store))
 
     def _record_in_memory(self, name: str) -> Record | None:
         """Of the value that memory has, if that did not come into it by hand."""

@@ -316,18 +316,22 @@ def new_record(
     duration_seconds: float | None = None,
     code: Code | None = None,
     inputs: tuple[Read, ...] | None = None,
+    reads_unseen: str | None = None,
 ) -> Record:
-    """The record of a computation that ended now; the data's stamp is added when it is written."""
+    """Return the record of a computation that ended now; the data's stamp is added when it is written."""
     numpy = sys.modules.get("numpy")  # what has not loaded it owes nothing to it
+    now = datetime.now(UTC)
     return Record(  # with all fields, which are quicker made so
         name=name,
         base_name=base_name,
         params=params,
-        date=datetime.now(UTC),
+        date=now,
+        changed=now,
         duration_seconds=duration_seconds,
         data=None,
         code=code,
         inputs=inputs,
+        reads_unseen=reads_unseen,
         accepted=None,
         smm_version=__version__,
         python_version=_python_version(),

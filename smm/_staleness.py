@@ -287,7 +287,7 @@ class Staleness:
             now = self.sidecar(read.name)
             if now is None:
                 yield Reason(kind="input", about=read.name, detail="is gone")
-            elif now.date != read.date:
+            elif now.changed != read.date:
                 when = f"{now.date.astimezone():%Y-%m-%d %H:%M:%S}"
                 yield Reason(kind="input", about=read.name, detail=f"was computed again on {when}")
             elif any(reason.is_stale for reason in upstream.get(read.name, ())):

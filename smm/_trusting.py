@@ -206,7 +206,7 @@ class Trusting(Serving):
             if read.store is not None:
                 yield read
             elif (now := self._shelf.record(read.name)) is not None:
-                yield attrs.evolve(read, date=now.date)
+                yield attrs.evolve(read, date=now.changed)
 
     # --- graph ------------------------------------------------------------------------------------------
 

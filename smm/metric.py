@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from typing import Literal as TypeLiteral
 
 from smm._pieces import encoded, json_text, object_text
@@ -125,7 +125,7 @@ class Read:
 
     name: str
     date: datetime
-    """Of the record that was read: when that value was computed."""
+    """The `changed` of the record that was read: since when that metric has had the value it had then."""
     store: str | None = None
     """The folder of the other storage it was read from; None for the reader's own."""
 
@@ -139,7 +139,11 @@ class Code:
     parts: Mapping[str, str]
     """The digest of each definition the function reaches, itself included: `analysis.growth_rate`."""
     python: str
-    """`3.11`: another version may read the same source differently."""
+    """The version of Python that read it, `3.11`: another one may read the same source differently."""
+    reading: int = 1
+    """The version of smm's way of reading code, `READING` of the fingerprint; 1 where none was noted."""
+    unseen: tuple[str, ...] = ()
+    """Clauses that name what the code reaches and no fingerprint covers: `analysis.f calls exec`."""
 
     def __hash__(self) -> int:
         return hash(self.digest)  # a mapping has none
@@ -212,17 +216,27 @@ class Record:
     """By argument name, in signature order, in the JSON form of `smm.identity.params_to_json`."""
     date: datetime
     """When the computation ended: aware, UTC."""
+    changed: datetime = attrs.field(default=cast("datetime", None))
+    """When the metric first had this very value: the date of the first of the computations in a row that gave
+    the same bytes. `date` where it was never noted."""
     duration_seconds: float | None = None
     data: Stamp | None = None
     """None for storages without files."""
     code: Code | None = None
     inputs: tuple[Read, ...] | None = None
     """What was read to compute it, in the order of reading; empty for nothing."""
+    reads_unseen: str | None = None
+    """A clause that says why `inputs` may lack some reads; None if all were seen."""
     accepted: Accepted | None = None
     smm_version: str | None = None
     python_version: str | None = None
     numpy_version: str | None = None
     """None also if the process that computed it had not loaded numpy."""
+
+    def __attrs_post_init__(self) -> None:
+        changed: datetime | None = self.changed
+        if not changed:
+            object.__setattr__(self, "changed", self.date)
 
     def to_json(self) -> str:
         """The text of the side-car: one JSON object, `"smm_record": 1` first."""
@@ -234,12 +248,14 @@ class Record:
         stamp = {"size": data.size, "mtime_ns": data.mtime_ns, "crc32": data.crc32} if data else None
         by = self.accepted
         accepted = {"date": _iso(by.date), "digest": by.digest} if by else None
+        unseen = "" if self.reads_unseen is None else f'"reads_unseen": {json_text(self.reads_unseen)}, '
         return (
             f'{{"smm_record": {RECORD_VERSION}, "name": {json_text(self.name)}, '
             f'"base_name": {json_text(self.base_name)}, "params": {object_text(self.params)}, '
-            f'"date": "{_iso(self.date)}", "duration_seconds": {json_text(self.duration_seconds)}, '
+            f'"date": "{_iso(self.date)}", "changed": "{_iso(self.changed)}", '
+            f'"duration_seconds": {json_text(self.duration_seconds)}, '
             f'"data": {object_text(stamp)}, "code": {_code_text(self.code)}, '
-            f'"inputs": {_inputs_text(self.inputs)}, "accepted": {object_text(accepted)}, '
+            f'"inputs": {_inputs_text(self.inputs)}, {unseen}"accepted": {object_text(accepted)}, '
             f'"smm_version": {json_text(self.smm_version)}, '
             f'"python_version": {json_text(self.python_version)}, '
             f'"numpy_version": {json_text(self.numpy_version)}}}'
@@ -276,7 +292,7 @@ class SideCar:
         ValueError: the text is no record; a damaged side-car counts as missing.
     """
 
-    __slots__ = ("_fields", "data", "date", "name", "text")
+    __slots__ = ("_fields", "changed", "data", "date", "name", "text")
 
     def __init__(self, name: str, text: str) -> None:
         self.name = name
@@ -286,6 +302,8 @@ class SideCar:
             if type(fields.get(key)) not in kinds:
                 raise ValueError(f"the side-car of {name!r} has {key}: {fields.get(key)!r}")
         self.date = _aware(fields["date"])
+        changed = fields.get("changed")
+        self.changed = self.date if changed is None else _aware(changed)
         self.data = _read_stamp(name, fields.get("data"))
 
     @property
@@ -320,10 +338,12 @@ class SideCar:
             base_name=self.base_name,
             params=self.params,
             date=self.date,
+            changed=self.changed,
             duration_seconds=get("duration_seconds"),
             data=self.data,
             code=_read_code(get("code")),
             inputs=_read_inputs(get("inputs")),
+            reads_unseen=get("reads_unseen"),
             accepted=_read_accepted(get("accepted")),
             smm_version=get("smm_version"),
             python_version=get("python_version"),
@@ -337,8 +357,10 @@ _KINDS: Mapping[str, frozenset[object]] = {
     "base_name": _OF_TEXT,
     "params": frozenset({dict, type(None)}),
     "date": frozenset({str}),
+    "changed": _OF_TEXT,
     "duration_seconds": frozenset({int, float, type(None)}),
     "data": frozenset({dict, type(None)}),
+    "reads_unseen": _OF_TEXT,
     "smm_version": _OF_TEXT,
     "python_version": _OF_TEXT,
     "numpy_version": _OF_TEXT,
@@ -380,7 +402,13 @@ def _read_stamp(name: str, noted: dict[str, Any] | None) -> Stamp | None:
 
 def _read_code(noted: Any) -> Code | None:
     try:
-        return Code(digest=str(noted["digest"]), parts=dict(noted["parts"]), python=str(noted["python"]))
+        return Code(
+            digest=str(noted["digest"]),
+            parts=dict(noted["parts"]),
+            python=str(noted["python"]),
+            reading=int(noted.get("reading", 1)),
+            unseen=tuple(map(str, noted.get("unseen", ()))),
+        )
     except (TypeError, LookupError, ValueError):
         return None
 
@@ -404,7 +432,10 @@ def _read_accepted(noted: Any) -> Accepted | None:
 # All rows of a metric have the same one. Of two that are equal, the order of the parts may be either's.
 @functools.lru_cache(maxsize=256)
 def _code_text(code: Code | None) -> str:
-    return encoded(code and {"digest": code.digest, "parts": dict(code.parts), "python": code.python})
+    if code is None:
+        return "null"
+    noted = {"digest": code.digest, "parts": dict(code.parts), "python": code.python, "reading": code.reading}
+    return encoded(noted | ({"unseen": list(code.unseen)} if code.unseen else {}))
 
 
 def _inputs_text(inputs: tuple[Read, ...] | None) -> str:

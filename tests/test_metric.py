@@ -24,11 +24,21 @@ records = st.builds(
     base_name=st.none() | texts,
     params=st.none() | params,
     date=dates,
+    changed=dates,
     duration_seconds=st.none() | st.floats(0, 1e9),
     data=st.none() | st.builds(Stamp, size=whole, mtime_ns=whole, crc32=whole),
-    code=st.none() | st.builds(Code, digest=texts, parts=st.dictionaries(texts, texts), python=texts),
+    code=st.none()
+    | st.builds(
+        Code,
+        digest=texts,
+        parts=st.dictionaries(texts, texts),
+        python=texts,
+        reading=st.integers(1, 9),
+        unseen=st.lists(texts, max_size=2).map(tuple),
+    ),
     inputs=st.none()
     | st.lists(st.builds(Read, name=texts, date=dates, store=st.none() | texts), max_size=3).map(tuple),
+    reads_unseen=st.none() | texts,
     accepted=st.none() | st.builds(Accepted, date=dates, digest=st.none() | texts),
     smm_version=st.none() | texts,
     python_version=st.none() | texts,
@@ -48,6 +58,22 @@ def test_a_record_comes_back(record: Record) -> None:
 def test_fields_of_later_versions_are_passed_over(record: Record, key: str) -> None:
     later = json.dumps({key: [1], **json.loads(record.to_json())})
     assert Record.from_json(record.name, later) == record
+
+
+@given(records)
+def test_a_record_without_changed_was_first_computed_at_its_date(record: Record) -> None:
+    fields = json.loads(record.to_json())
+    del fields["changed"]
+    assert Record.from_json(record.name, json.dumps(fields)).changed == record.date
+    assert Record(name="x", date=record.date).changed == record.date
+
+
+def test_code_of_an_older_record_was_read_by_the_first_reading() -> None:
+    code = {"digest": "0" * 16, "parts": {"m.f": "1" * 16}, "python": "3.11"}
+    fields = {"smm_record": 1, "date": "2026-01-31T00:00:00+00:00", "code": code}
+    read = Record.from_json("x", json.dumps(fields)).code
+    assert read is not None
+    assert (read.reading, read.unseen) == (1, ())
 
 
 @given(st.dates())
@@ -72,6 +98,9 @@ def test_what_is_no_record_is_a_value_error(text: str) -> None:
         {"date": None},
         {"date": 3},
         {"date": "yesterday"},
+        {"changed": 3},
+        {"changed": "yesterday"},
+        {"reads_unseen": 3},
         {"smm_record": "1"},
         {"params": []},
         {"duration_seconds": "long"},
