@@ -30,6 +30,8 @@ __all__ = ["Fingerprint", "Unknown", "changed", "fingerprint", "note_imports"]
 
 Change: TypeAlias = Literal["added", "changed", "removed"]
 
+READING = 1
+
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 """This Python; another one may see other syntax in the same source."""
 
@@ -46,6 +48,7 @@ class Fingerprint:
     """By name, what counts of the source of each; written when it is read."""
     python: str
     """The version of Python that saw it so: `3.11`."""
+    unseen: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -87,6 +90,14 @@ def fingerprint(function: Callable[..., Any] | None) -> Fingerprint | Unknown:
     with contextlib.suppress(TypeError):  # None, and instances of some classes with slots
         _remembered().known[id(function)] = weakref.ref(function), code, found
     return found
+
+
+def state_of_code() -> object:
+    """Return an object that is another one as soon as code of the project may have changed.
+
+    Keep it while it is compared. Code changes where a module is reloaded, or a cell of a notebook is run.
+    """
+    return _remembered()
 
 
 def _remembered() -> _Memory:

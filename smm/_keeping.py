@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from smm import _flights, _warm
 from smm._flights import Flight
-from smm._shelf import Shelf, copied
+from smm._reloads import on_reload
+from smm._shelf import Shelf, copied, new_record
 from smm._staleness import Staleness
 from smm._tree import PYTHON_ATOMS, Refused, freeze, hand_out
 from smm.collect import Row
@@ -56,10 +57,12 @@ class Keeping:
         self.functions_dict: dict[str, Callable[[], Any]] = {}
         """What computes each declared metric; an entry put here is used from then on."""
         self._shelf = Shelf(storage_interface)
-        self._staleness = Staleness(self.functions_dict, self._shelf.sidecar)
+        self._staleness = Staleness(self.functions_dict, self._shelf.sidecar, self._drop_saved)
         # Of what is in `cache`, unless that keeps them itself; as the side-car's text if it comes from there.
         self._records: dict[str, Record | str] = {}
         self._unsaved: set[str] = set()  # names in `cache` that no storage holds yet
+        self._readers: set[str] = set()  # names in `cache` whose values were computed from others
+        self._changes = 0  # how often a value was replaced by another one
         self._bounded: BoundedMemory | None = None  # `cache`, if it has a limit
         self._unbounded = _warm.Cache()  # else
         self._cells = self._unbounded.cells
@@ -71,6 +74,7 @@ class Keeping:
         self.cache: MutableMapping[str, Any] = self._unbounded if self._bounded is None else self._bounded
         """Canonical values by metric name; callers get views or copies of these."""
         self._warned: set[str] = set()
+        on_reload(self._unbounded.unready_all)
 
     # --- looking ----------------------------------------------------------------------------------------
 
@@ -119,7 +123,7 @@ class Keeping:
                 self._say(verbose, f"Delete {name}")
                 with self._lock(name, verbose):
                     self._shelf.delete(name)
-                self._staleness.replaced(name)
+                self._drop_readers()
             elif name not in self.cache:
                 raise self._not_stored(name)
             self._drop(name)
@@ -139,7 +143,7 @@ class Keeping:
         """Where the quickest calls look for the value of a metric."""
         return self._unbounded.cell(name)
 
-    def _remember(self, name: str, value: Any, record: Record | str, mark: int | None = None) -> Any:
+    def _remember(self, name: str, value: Any, record: Record | SideCar, mark: int | None = None) -> Any:
         """Keep a value in memory, made read-only, and return it.
 
         With a `mark` of `_flights.calm`, nothing is kept and ABSENT returned, if any flight has begun
@@ -152,11 +156,14 @@ class Keeping:
         with _flights.beginnings():
             return self._keep(name, value, record) if _flights.still_calm(mark) else ABSENT
 
-    def _keep(self, name: str, value: Any, record: Record | str) -> Any:
+    def _keep(self, name: str, value: Any, record: Record | SideCar) -> Any:
+        if not record.reads_nothing:
+            self._readers.add(name)
+        noted = record.text if isinstance(record, SideCar) else record
         if self._bounded is not None:
-            self._bounded.remember(name, value, record)
+            self._bounded.remember(name, value, noted)
         else:
-            self._records[name] = record
+            self._records[name] = noted
             self.cache[name] = value
         return value
 
@@ -173,6 +180,35 @@ class Keeping:
         self.cache.pop(name, None)
         self._records.pop(name, None)
         self._unsaved.discard(name)
+
+    def _drop_saved(self, name: str) -> None:
+        """Let a value leave memory that the storage has; an unsaved one stays."""
+        if name in self._unsaved or name not in self.cache:
+            return
+        value, record = self.cache.pop(name, ABSENT), self._record_in_memory(name)
+        if value is not ABSENT and name in self._unsaved:  # computed by another thread in between
+            self._keep(name, value, record or new_record(name))
+
+    def _drop_readers(self) -> None:
+        """Let all values leave memory that were computed from other metrics: one of these has changed.
+
+        They are judged when they are read from the storage the next time.
+        """
+        self._changes += 1
+        readers, self._readers = self._readers, set()
+        for name in readers:
+            self._drop_saved(name)
+
+    def _drop_outdated(self) -> None:
+        """Let values leave memory whose code may have changed since they came into it."""
+        other = self._staleness.metrics_with_other_code()
+        if not other:
+            return
+        for name in list(self.cache):
+            row = self.functions_dict.get(name)
+            if (row.rows.base_name if isinstance(row, Row) else name) in other:
+                self._drop_saved(name)
+        self._drop_readers()
 
     def _give(self, name: str, value: Any) -> Any:
         if _warm.in_flight:

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from smm._blake import blake2b
 from smm._npy import (
     MAX_HEADER,
     Buffer,
@@ -96,6 +97,30 @@ def write_npz(file: Writable, data: Any, *, compress: bool = False, allow_pickle
         told = json.dumps({"smm_npz": _LAYOUT, "program": program}, separators=(",", ":"))
         archive.add(_PROGRAM, told.encode())
     archive.close()
+
+
+def same_npz(one: Any, other: Any) -> bool:
+    """Return whether two values would be written as the very same bytes; False if one cannot be kept."""
+    try:
+        return _digest(one) == _digest(other)
+    except Refused:
+        return False
+
+
+def _digest(data: Any) -> bytes:
+    sums = _Sums()
+    write_npz(sums, data)
+    return sums.hash.digest()
+
+
+class _Sums:
+    """A file that keeps only the digest of what is written to it."""
+
+    def __init__(self) -> None:
+        self.hash = blake2b(digest_size=32)
+
+    def write(self, data: Any) -> None:
+        self.hash.update(data)
 
 
 class _Stored(NamedTuple):

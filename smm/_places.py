@@ -54,6 +54,7 @@ class Place:
         self.namespace = namespace
         self.package = package
         self._is_registered = is_registered
+        self._read_here: dict[str, FunctionType | type] = {}
         self.mark: Mark = name, namespace, None if namespace is None else mark_of(namespace)
         """To know later whether its name still means this module, as it was when it was looked at."""
         self.shown = _shown(name, file, namespace)
@@ -65,8 +66,19 @@ class Place:
     # --- as it runs -------------------------------------------------------------------------------------
 
     def value(self, name: str) -> Any:
-        """What a name of it means now; `MISSING` if nothing, or if it is not loaded."""
-        return MISSING if self.namespace is None else self.namespace.get(name, MISSING)
+        """Return the value that a name of it has now; `MISSING` if it has none, or is not loaded."""
+        value = MISSING if self.namespace is None else self.namespace.get(name, MISSING)
+        if self.file is None and isinstance(value, FunctionType | type):
+            self._read_here[name] = value
+        return value
+
+    def defines_the_same(self) -> bool:
+        """Return whether the functions and classes of a notebook are still those that were looked at.
+
+        A module in a file is defined again by an import, which its mark tells.
+        """
+        namespace = self.namespace or {}
+        return all(namespace.get(name) is value for name, value in self._read_here.items())
 
     def read(self, chain: Chain) -> Any:
         """What a name and further names of modules mean now; of nothing but modules are attributes read."""
@@ -102,6 +114,9 @@ class Place:
             UnreadError: it cannot be had, or is not what was imported.
         """
         if self.holds(code):
+            return self.source
+        if self.file is not None and not is_project_file(code.co_filename):
+            # IPython's autoreload compiles a decorated function anew under the file name of its decorator.
             return self.source
         try:
             return file_source(code.co_filename)  # a cell

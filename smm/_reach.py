@@ -31,6 +31,7 @@ from smm._places import (
     wrapped,
 )
 from smm._plain import plain
+from smm._reloads import cells_run
 from smm._statements import Bound, UnreadError
 from smm._syntax_dump import Chain, Imported, chain_of
 
@@ -42,17 +43,22 @@ class Reach:
     """
 
     def __init__(self) -> None:
-        self._cells_run = _cells_run()
+        self._cells_run = cells_run()
         self._places: dict[str, Place | None] = {}
         self._marks: list[Mark] = []  # of these
+        self._notebooks: list[Place] = []  # among them
         self._unregistered: dict[int, tuple[Any, Place | None]] = {}  # with the namespace
         self._named: dict[tuple[Place, str], Part] = {}
         self._of_values: dict[int, tuple[Any, Part]] = {}  # with the value; no other can take its id then
         note_imports()
 
     def holds(self) -> bool:
-        """Whether what was found is still what would be found. Asked for every value that is loaded."""
-        return self._cells_run == _cells_run() and are_current(self._marks)
+        """Return whether what was found would be found again. Asked for every value that is loaded."""
+        return (
+            self._cells_run == cells_run()
+            and are_current(self._marks)
+            and all(place.defines_the_same() for place in self._notebooks)
+        )
 
     def root(self, function: Any) -> Part:
         """Where a metric's code begins.
@@ -88,6 +94,8 @@ class Reach:
             place = self._places.setdefault(name, _places.find(name))
             if place is not None:
                 self._marks.append(place.mark)
+                if place.file is None and place.namespace is not None:
+                    self._notebooks.append(place)
         return self._places[name]
 
     def _place_around(self, function: FunctionType) -> Place | None:
@@ -412,9 +420,3 @@ def _name(value: Any) -> str:
     if isinstance(value, type | FunctionType | BuiltinFunctionType | MethodType):
         return value.__qualname__
     return f"an object of class {type(value).__qualname__}"
-
-
-def _cells_run() -> int:
-    """How many cells of a notebook have been run so far."""
-    cells = getattr(sys.modules.get("__main__"), "__dict__", {}).get("In")
-    return len(cells) if isinstance(cells, list) else 0

@@ -139,7 +139,7 @@ def _forget(manager: DatedCacheManager, moves: Sequence[Move]) -> None:
         for name in (move.old, move.new):
             if name not in manager._unsaved:
                 manager._drop(name)
-    manager._staleness.forget()
+    manager._drop_readers()
 
 
 class _Renaming:

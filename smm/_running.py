@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from smm._pace import Forecast
     from smm._recipe import Recipe
+    from smm.metric import Reason
     from smm.run import Failed, Plan, RunReport
 
 # What runs is imported when there is something to run (`smm._carrying`): most processes only serve.
@@ -132,7 +133,9 @@ class Running(Trusting):
             As `get`.
         """
         if use_stored and name not in self._unsaved:
-            if self._shelf.exists(name):
+            sidecar = self._shelf.sidecar(name) if self._shelf.exists(name) else None
+            if sidecar is not None:
+                self._update_inputs(name, sidecar)
                 if self._stale_for_a_run(name) is None:
                     return False
             elif name in self.cache and not self.storage_interface.exists(name):
@@ -149,6 +152,7 @@ class Running(Trusting):
         from smm._select import stored_names
         from smm.run import plan
 
+        self._drop_outdated()
         failed = self._save_unsaved(names, verbose) if use_stored else {}
         missing = [name for name in names if name not in self.cache] if use_stored else names
         if not missing:
@@ -159,7 +163,7 @@ class Running(Trusting):
             missing,
             force=not use_stored,
             stored=stored | set(self.cache),
-            stale=self._stale_for_a_run if self._may_recompute else None,
+            stale=self._stale_for_this_run() if self._may_recompute else None,
         )
         if not planned.compute:
             return failed
@@ -215,8 +219,12 @@ class Running(Trusting):
 
         stored = stored_names(self) - self._unsaved
         failed = None if retry_failed else self._failed_before
-        stale = self._stale_for_a_run if self._may_recompute else None
+        stale = self._stale_for_this_run() if self._may_recompute else None
         return plan(self, chosen, force=force, stored=stored, failed=failed, stale=stale), stored
+
+    def _stale_for_this_run(self) -> Callable[[str], Reason | None]:
+        look = self._staleness.look()
+        return lambda name: self._stale_for_a_run(name, look)
 
     def _failed_before(self, names: Collection[str]) -> Mapping[str, Failed]:
         from smm._runlog import failures

@@ -21,7 +21,7 @@ from smm.errors import (
     closest,
 )
 from smm.identity import check_base_name
-from smm.metric import Record
+from smm.metric import Record, SideCar
 from smm.protocols import SIDECAR
 
 
@@ -59,7 +59,7 @@ class Serving(Keeping):
     ) -> Any:
         """`get`, computed by `row` in place of the `functions_dict` entry if one is given."""
         if use_stored and name not in self._unsaved:
-            value = self.cache.get(name, ABSENT)
+            value = self._remembered(name)
             if value is not ABSENT:
                 if _warm.in_flight:
                     _flights.refuse_circle((self._shelf.space, name), name)
@@ -85,6 +85,7 @@ class Serving(Keeping):
         Raises:
             As `get`.
         """
+        self._drop_outdated()
         if not force and name in self.cache and not self._shelf.exists(name):
             self._set_unsaved(name, True)  # its files were taken away: what memory has is stored again
         return self._give(name, self._settle(name, None, not force, verbose)[0])
@@ -98,7 +99,7 @@ class Serving(Keeping):
             MetricNotStoredError: it is nowhere.
             CorruptMetricError: the stored bytes are damaged.
         """
-        value = ABSENT if force else self.cache.get(name, ABSENT)
+        value = ABSENT if force else self._remembered(name)
         if value is not ABSENT:
             return self._give(name, value)
         if is_sidecar(name) and name not in self.functions_dict:
@@ -122,7 +123,7 @@ class Serving(Keeping):
             As `get`, without OSError.
         """
         with self._flight(name, verbose) as flight:
-            value = ABSENT if force else self.cache.get(name, ABSENT)
+            value = ABSENT if force else self._remembered(name)
             if value is ABSENT:
                 if not force:
                     _raise_shared(flight)
@@ -182,8 +183,15 @@ class Serving(Keeping):
             else:
                 self._check_record(name, row, self._shelf.record(name))
             kept = self._kept_unsaved(name) if use_stored else None
+            changes = self._changes
             value, record = kept or self._compute(name, row, flight, verbose)
-            return self._store(name, value, record, verbose), kept is None
+            return self._store(name, value, record, verbose, changes), kept is None
+
+    def _remembered(self, name: str) -> Any:
+        """Return the value in memory, unless its code has changed since it came there; else ABSENT."""
+        if name in self.cache:
+            self._drop_outdated()
+        return self.cache.get(name, ABSENT)
 
     def _in_memory(self, name: str) -> Any:
         """The value if memory has it, and the storage too."""
@@ -241,17 +249,47 @@ class Serving(Keeping):
         mark: int | None = None,
     ) -> Any:
         """Read the pair into memory; absent if it is not stored, not finished, or stale and not wanted."""
+        changes = self._changes
         pair = self._shelf.read(name)
         if pair is None:
             return ABSENT
         value, noted = pair
         self._check_record(name, row or self.functions_dict.get(name), noted)
+        if may_compute:
+            self._update_inputs(name, noted)
         if not self._staleness.serves(name, noted, may_compute=may_compute):
             return ABSENT
         self._say(verbose, "Load {}, computed on {:%Y-%m-%d %H:%M}", name, noted.date)
         if mark is None:
             self._set_unsaved(name, False)
-        return self._remember(name, value, noted.text, mark)
+        value = self._remember(name, value, noted, mark)
+        self._drop_if_outrun(name, noted, changes)
+        return value
+
+    def _drop_if_outrun(self, name: str, record: Record | SideCar, changes: int) -> None:
+        """Let a value leave memory if another metric, which it may come from, has changed meanwhile."""
+        if changes != self._changes and not record.reads_nothing:
+            self._drop_saved(name)
+
+    def _update_inputs(self, name: str, noted: Record | SideCar) -> None:
+        """Bring what a stored metric read up to date, as far as only that decides whether it is stale.
+
+        An input that is computed again and comes out as it was leaves the metric fresh. Inputs are taken in
+        the order in which they were read, each after its own inputs, and none after the first that has
+        changed: the metric may not read it any more.
+        """
+        if noted.reads_nothing or not self._staleness.recomputes(name):
+            return
+        waiting, seen = [name], {name}
+        while waiting:
+            doubtful = self._staleness.doubtful_input(waiting[-1])
+            if doubtful is not None and doubtful not in seen:
+                seen.add(doubtful)
+                waiting.append(doubtful)
+                continue
+            here = waiting.pop()
+            if waiting:
+                self._settle(here, None, True, None)
 
     def _look_again(self, name: str, row: Callable[[], Any] | None, verbose: bool | None) -> Any:
         """Data without a side-car may be in the middle of a publication, whose writer has the lock."""
@@ -295,11 +333,11 @@ class Serving(Keeping):
             self._say(verbose, f"Completed {name} in {seconds(duration)}")
         return value, record
 
-    def _store(self, name: str, value: Any, record: Record, verbose: bool | None) -> Any:
+    def _store(self, name: str, value: Any, record: Record, verbose: bool | None, changes: int) -> Any:
         """Publish the pair, and return the value as the storage gives it back."""
         self._say(verbose, "Save {}", name)
         try:
-            stored = self._shelf.write(name, value, record)
+            published = self._shelf.write(name, value, record)
         except UnstorableError as error:
             error.value = value
             self._drop(name)
@@ -308,9 +346,13 @@ class Serving(Keeping):
             error.add_note(f"the value of {name!r} is in memory, unsaved: CM.save({name!r}) tries again")
             raise
         # In this order: who sees a saved value sees the one that the storage gives back.
-        value = self._remember(name, stored, record)
+        record = published.record
+        is_changed = published.replaced and record.changed == record.date
+        if is_changed:
+            self._drop_readers()
+        value = self._remember(name, published.value, record)
         self._set_unsaved(name, False)
-        self._staleness.replaced(name)
+        self._drop_if_outrun(name, record, changes + is_changed)
         self._keep_sources(name, record)
         return value
 

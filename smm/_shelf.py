@@ -26,9 +26,11 @@ from smm.protocols import (
     AdoptingStorage,
     CanonicalStorage,
     CheckedStorage,
+    ComparableData,
     DeletingStorage,
     FolderStorage,
     RecordStorage,
+    Staged,
     StagingStorage,
     StorageInterface,
     VerifyingStorage,
@@ -38,8 +40,24 @@ from smm.protocols import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import attrs
+else:
+    from smm import _attrs as attrs
+
 UNFINISHED = "unfinished"
 """What a storage with only three methods keeps in the side-car's place while the data is being replaced."""
+
+
+@attrs.frozen(kw_only=True)
+class Published:
+    """A pair of data and record that has just been stored."""
+
+    value: Any
+    """The canonical value, as a load would give it."""
+    record: Record
+    """The record as it was written, its stamp aside."""
+    replaced: bool
+    """True if a complete pair was there before."""
 
 
 class Shelf:
@@ -187,8 +205,11 @@ class Shelf:
         """A loaded value that nobody else holds: a class of the user's may give out the object it keeps."""
         return copied(data) if self._canonical is None else data
 
-    def write(self, name: str, data: Any, record: Record) -> Any:
-        """Publish the pair and return the canonical value.
+    def write(self, name: str, data: Any, record: Record) -> Published:
+        """Publish the pair.
+
+        A value with the same bytes as the one that it replaces keeps that one's `changed`, so that what read
+        the old one stays fresh.
 
         After an exception while the data is written aside, the old pair is as it was. After one in the later
         steps, or in any with a storage of only the three methods, the metric counts as not stored.
@@ -199,6 +220,9 @@ class Shelf:
         """
         staged = self._staging.stage(name, data) if self._staging is not None else None
         try:
+            before = self.sidecar(name)
+            if before is not None and self._is_same(name, data, staged, before):
+                record = attrs.evolve(record, changed=before.changed)
             if self._records is not None:
                 self._records.remove_record(name)
             else:
@@ -216,7 +240,29 @@ class Shelf:
             self._records.write_record(name, text)
         else:
             self.storage.save(name + SIDECAR, text)
-        return data if self._canonical is not None else self._own(self.storage.load(name))
+        value = data if self._canonical is not None else self._own(self.storage.load(name))
+        return Published(value=value, record=record, replaced=before is not None)
+
+    def _is_same(self, name: str, data: Any, staged: Staged | None, before: SideCar) -> bool:
+        """Return whether new data has the very bytes of the stored data, which is complete.
+
+        Of storages without files, the values that they give back are compared by what an npz would hold.
+        """
+        stamp = None if staged is None else staged.stamp
+        if stamp is not None:
+            noted = before.data
+            same_sum = noted is not None and (stamp.size, stamp.crc32) == (noted.size, noted.crc32)
+            comparable: ComparableData | None = able(staged, ComparableData)
+            return same_sum and comparable is not None and comparable.is_stored()
+        try:
+            stored = self.storage.load(name) if self.storage.exists(name) else None
+        except (OSError, MemoryError):
+            raise
+        except Exception:  # noqa: BLE001 - whatever this class raises for damage: it is not the same then
+            return False
+        from smm._npz import same_npz
+
+        return same_npz(stored, data)
 
     def write_record(self, record: Record) -> None:
         """Put another record in the place of a stored metric's; the data stays.

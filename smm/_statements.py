@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 import warnings
 from collections.abc import Iterator
 from types import CodeType
@@ -195,12 +196,39 @@ class Source:
         likely = self._codes[flags].get(code.co_qualname, ())
         if any(each == code for each in likely):
             return [code.co_firstlineno]
-        return [each.co_firstlineno for each in likely if _without_lines(each) == _without_lines(code)]
+        elsewhere = [each.co_firstlineno for each in likely if _without_place(each) == _without_place(code)]
+        return elsewhere or self._lines_if_alone(code, flags)
+
+    def _lines_if_alone(self, code: CodeType, flags: int) -> list[int]:
+        """Return the first lines of definitions that give this code when each is compiled by itself.
+
+        IPython's autoreload does so, and Python then compiles calls of imported functions differently.
+        """
+        return [
+            line
+            for line, found in self._definitions.items()
+            for each in found
+            if each.qualname.rpartition(".")[2] == code.co_name
+            if _compiled_alone(each, flags) == _without_place(code)
+        ]
 
 
-def _without_lines(code: CodeType) -> CodeType:
-    inner = (_without_lines(each) if isinstance(each, CodeType) else each for each in code.co_consts)
-    return code.replace(co_firstlineno=1, co_linetable=b"", co_consts=tuple(inner))
+def _compiled_alone(definition: Definition, flags: int) -> CodeType | None:
+    node = definition.node
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or "<locals>" in definition.qualname:
+        return None
+    text = ast.unparse(node).removeprefix("".join(f"@{ast.unparse(each)}\n" for each in node.decorator_list))
+    if "." in definition.qualname:
+        text = "class _:\n" + textwrap.indent(text, "    ")
+    made: CodeType = _compiled(text, definition.qualname, flags)
+    while made.co_name != node.name:
+        made = next(each for each in made.co_consts if isinstance(each, CodeType))
+    return _without_place(made)
+
+
+def _without_place(code: CodeType) -> CodeType:
+    inner = (_without_place(each) if isinstance(each, CodeType) else each for each in code.co_consts)
+    return code.replace(co_firstlineno=1, co_linetable=b"", co_qualname=code.co_name, co_consts=tuple(inner))
 
 
 _AnyDefinition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef

@@ -14,6 +14,7 @@ from smm.metric import Accepted, OnStale, Read, Reason, Record, StaleOn
 if TYPE_CHECKING:
     import attrs
 
+    from smm._staleness import Look
     from smm.graph import Graph
     from smm.run import Failed
 else:
@@ -40,7 +41,7 @@ class Trusting(Serving):
 
     @property
     def on_stale(self) -> OnStale:
-        """What becomes of a stored value that is stale: `serve`, `warn`, `recompute` or `error`."""
+        """Policy for stale values: `serve`, `warn`, `recompute` or `error`."""
         return self._staleness.trust.on_stale or "warn"
 
     @on_stale.setter
@@ -58,9 +59,9 @@ class Trusting(Serving):
         return self._staleness.trust.stale_on or ()
 
     def _set_trust(self, **changed: Any) -> None:
-        trust = attrs.evolve(self._staleness.trust, **changed)
-        self._staleness.trust = trust
-        self._staleness.forget()
+        self._staleness.trust = attrs.evolve(self._staleness.trust, **changed)
+        for name in list(self.cache):  # what was served under another policy
+            self._drop_saved(name)
 
     # --- why --------------------------------------------------------------------------------------------
 
@@ -73,7 +74,6 @@ class Trusting(Serving):
         Raises:
             UnknownMetricError: neither stored nor declared.
         """
-        self._staleness.forget()  # another process may have been at work
         reasons = self._staleness.reasons(name)
         if not any(reason.kind == "missing" for reason in reasons):
             return reasons
@@ -103,11 +103,12 @@ class Trusting(Serving):
         own = (rows.metric.trust.on_stale for rows in self._rows.values())
         return self.on_stale == "recompute" or "recompute" in own
 
-    def _stale_for_a_run(self, name: str) -> Reason | None:
-        """The first reason why a run computes a stored metric again; None if it does not."""
-        if self._staleness.trust_of(name).on_stale != "recompute" or name not in self.functions_dict:
+    def _stale_for_a_run(self, name: str, look: Look | None = None) -> Reason | None:
+        """Return the first reason why a run computes a stored metric again; None if it does not."""
+        if not self._staleness.recomputes(name):
             return None
-        return next((reason for reason in self._staleness.reasons(name) if reason.is_stale), None)
+        reasons = (look or self._staleness.look()).reasons(name)
+        return next((reason for reason in reasons if reason.is_stale), None)
 
     def _tell_of_stale(self, stored: Iterable[str]) -> None:
         """Do what `on_stale` says about stored values that a run leaves as they are: warn, or refuse.
@@ -118,7 +119,7 @@ class Trusting(Serving):
         Raises:
             StaleMetricError: one is stale, and the policy is `error`.
         """
-        functions = self.functions_dict
+        functions, look, earlier = self.functions_dict, self._staleness.look(), 0
         by_metric: dict[object, list[str]] = {}
         for name in stored:
             entry = functions.get(name)
@@ -129,11 +130,16 @@ class Trusting(Serving):
             names.append(name)
         for names in by_metric.values():
             count, last = min(len(names), _MOST_LOOKED_AT), len(names) - 1
-            for number in range(count):
-                name = names[number * last // max(1, count - 1)]
-                record = self._shelf.record(name)
-                if record is not None:
-                    self._staleness.serves(name, record, may_compute=False)
+            chosen = [names[number * last // max(1, count - 1)] for number in range(count)]
+            noted = [record for record in map(self._shelf.record, chosen) if record is not None]
+            if any(map(look.is_earlier, noted)):  # only until they are accepted or computed again
+                sidecars = map(self._shelf.sidecar, names)
+                earlier += sum(each is not None and look.is_earlier(each) for each in sidecars)
+                continue
+            for record in noted:
+                self._staleness.serves(record.name, record, may_compute=False, look=look)
+        if earlier:
+            self._staleness.warn_of_earlier(earlier)
 
     # --- accept -----------------------------------------------------------------------------------------
 
@@ -159,12 +165,14 @@ class Trusting(Serving):
         stored = stored_names(self)
         patterns = [names] if isinstance(names, str) else list(names)
         chosen = [name for name in select(self, patterns, among=stored) if name in stored] if patterns else []
-        self._staleness.forget()
-        accepted = [name for name in self._upstream_first(chosen) if self._staleness.reasons(name)]
-        if not dry_run:
-            for name in accepted:
-                self._accept(name)
-            self._staleness.forget()
+        look = self._staleness.look()
+        accepted = [
+            name
+            for name in self._upstream_first(chosen)
+            if any(reason.kind != "unseen" for reason in look.reasons(name))
+        ]
+        for name in accepted if not dry_run else ():
+            self._accept(name)
         return accepted
 
     def _upstream_first(self, names: Iterable[str]) -> list[str]:
@@ -198,7 +206,7 @@ class Trusting(Serving):
         declared = row.reads() if isinstance(row, Row) else []
         reads = {(read.name, read.store): read for read in record.inputs or ()}
         reads |= {
-            (other, None): Read(name=other, date=record.date)
+            (other, None): Read(name=other, date=record.changed)
             for other in declared
             if (other, None) not in reads
         }
@@ -221,7 +229,7 @@ class Trusting(Serving):
         from smm._select import base_names, groups, stored_names
         from smm.graph import Edge, Graph, Node
 
-        self._staleness.forget()
+        look = self._staleness.look()
         stored = stored_names(self)
         declared = groups(self)
         base_of = base_names(self)
@@ -236,7 +244,7 @@ class Trusting(Serving):
             counts = states.setdefault(
                 node_of(name), dict.fromkeys(("fresh", "stale", "missing", "failed"), 0)
             )
-            counts[self._state(name, stored, failed)] += 1
+            counts[_state(name, stored, failed, look)] += 1
             for read in self._declared_reads(name):
                 edges.setdefault((node_of(name), node_of(read)), {})["declared"] = True
             record = self._shelf.record(name) if name in stored else None
@@ -251,14 +259,15 @@ class Trusting(Serving):
             edges=tuple(Edge(reader=reader, read=read, **how) for (reader, read), how in edges.items()),
         )
 
-    def _state(self, name: str, stored: Collection[str], failed: Collection[str]) -> str:
-        if name not in stored:
-            return "failed" if name in failed else "missing"
-        return "stale" if self._staleness.is_stale(name) else "fresh"
-
     def _declared_reads(self, name: str) -> list[str]:
         row = self.functions_dict.get(name)
         try:
             return row.reads() if isinstance(row, Row) else []
         except (TypeError, ValueError, LookupError):
             return []  # its run says what is wrong
+
+
+def _state(name: str, stored: Collection[str], failed: Collection[str], look: Look) -> str:
+    if name not in stored:
+        return "failed" if name in failed else "missing"
+    return "stale" if look.is_stale(name) else "fresh"

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any, NamedTuple, TypeAlias
 
+from smm._reloads import code_may_change
+
 
 class InFlight(dict[Any, Any]):
     """The metrics that this process is computing.
@@ -56,7 +58,7 @@ class Cache(dict[str, Any]):
 
     def make_ready(self, name: str, value: Any, unsaved: set[str]) -> None:
         """Let the next calls have a value that has just been found here, if nobody can change it."""
-        if type(value) in _UNCHANGING:
+        if type(value) in _UNCHANGING and not code_may_change():
             cell = self.cell(name)
             cell[1:] = [value]
             if self.get(name) is not value or name in unsaved:
@@ -68,7 +70,8 @@ class Cache(dict[str, Any]):
         if cell is not None:
             del cell[1:]
 
-    def _unready_all(self) -> None:
+    def unready_all(self) -> None:
+        """Give no value any more without asking."""
         for cell in list(self.cells.values()):
             del cell[1:]
 
@@ -97,12 +100,12 @@ class Cache(dict[str, Any]):
     def clear(self) -> None:
         """As of a dict."""
         super().clear()
-        self._unready_all()
+        self.unready_all()
 
     def update(self, *others: Any, **named: Any) -> None:
         """As of a dict."""
         super().update(*others, **named)
-        self._unready_all()
+        self.unready_all()
 
     def __ior__(self, other: Any) -> Any:  # type: ignore[misc]  # `|` makes a plain dict
         self.update(other)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from smm._rename_plan import RenameConflictError as RenameConflictError
     from smm._rename_plan import RenamePendingError as RenamePendingError
     from smm._rename_plan import RenamePlan as RenamePlan
-    from smm._staleness import Staleness
+    from smm._staleness import Look
     from smm._stored import storage_in as storage_in
     from smm._verify import Verdict as Verdict
     from smm._verify import verify as verify
@@ -94,6 +94,10 @@ class MetricStatus:
     """Bytes of all stored rows, without side-cars; None where there are no files."""
     stale: int = 0
     """Rows that are stored, and not what would be computed now, as far as that can be told."""
+    earlier: int = 0
+    """Rows that are stored and whose code an earlier smm noted, so that it cannot be compared."""
+    unseen: int = 0
+    """Rows that are stored and of whose code or reads something could not be seen."""
     failed: int = 0
     """Rows that are not stored, and at which an earlier run failed."""
     waiting: bool = False
@@ -147,12 +151,12 @@ def status(manager: DatedCacheManager, names: Iterable[str] | None = None) -> St
     failed = manager._failed_before(
         [name for rows in by_base.values() for name in rows if name not in stored]
     )
-    judge = manager._staleness.anew()  # another process may have been at work
+    look = manager._staleness.look()
     metrics = []
     for base_name, seen in by_base.items():
         if seen:
             there = [name for name in seen if name in stored]
-            found = _metric_status(manager, judge, base_name, len(seen), there, files)
+            found = _metric_status(manager, look, base_name, len(seen), there, files)
             metrics.append(attrs.evolve(found, failed=sum(name in failed for name in seen)))
     waiting = manager.waiting if wanted is None else ()
     metrics += [
@@ -164,7 +168,7 @@ def status(manager: DatedCacheManager, names: Iterable[str] | None = None) -> St
 
 def _metric_status(
     manager: DatedCacheManager,
-    judge: Staleness,
+    look: Look,
     base_name: str,
     declared: int,
     stored: Sequence[str],
@@ -178,14 +182,29 @@ def _metric_status(
         newest = max(facts, key=lambda name: facts[name].mtime_ns, default=None)
         last = None if newest is None else _date(manager, newest)
         size = sum(fact.size for fact in facts.values())
+    doubts = _doubts(manager, look, stored)
     return MetricStatus(
         base_name=base_name,
         declared=declared,
         stored=len(stored),
         last=last,
         size=size,
-        stale=sum(judge.is_stale(name, manager._shelf.sidecar(name)) for name in stored),
+        stale=doubts["stale"],
+        earlier=doubts["earlier"],
+        unseen=doubts["unseen"],
     )
+
+
+def _doubts(manager: DatedCacheManager, look: Look, stored: Sequence[str]) -> dict[str, int]:
+    """Count the stored rows that are stale, that an earlier smm noted, and that are not fully seen."""
+    stale = earlier = unseen = 0
+    for name in stored:
+        sidecar = manager._shelf.sidecar(name)
+        stale += look.is_stale(name, sidecar)
+        if sidecar is not None:
+            earlier += look.is_earlier(sidecar)
+            unseen += sidecar.is_unseen
+    return {"stale": stale, "earlier": earlier, "unseen": unseen}
 
 
 def _date(manager: DatedCacheManager, name: str) -> datetime | None:

@@ -318,6 +318,7 @@ class DatedCacheManager(Running):
     def _forget(self, name: str) -> None:
         self.functions_dict.pop(name, None)
         self._drop(name)
+        self._drop_readers()
 
     # --- looking ----------------------------------------------------------------------------------------
 

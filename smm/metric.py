@@ -159,7 +159,7 @@ class Accepted:
 
 
 ReasonKind: TypeAlias = TypeLiteral[
-    "missing", "failed", "forced", "needed", "code", "input", "age", "unknown"
+    "missing", "failed", "forced", "needed", "code", "input", "age", "unknown", "unseen"
 ]
 
 
@@ -170,7 +170,8 @@ class Reason:
     `missing`: it is not stored. `failed`: nor is it, and an earlier run failed at it. `forced`: somebody
     wants it anew. `needed`: missing, and not asked for, but another one reads it. `code`: what computes it
     changed. `input`: what it read is not what it would read now. `age`: it is older than it may be.
-    `unknown`: nobody can tell whether its code is the same.
+    `unknown`: nobody can tell whether its code is the same. `unseen`: something of its code or its reads
+    could not be seen when it was computed, so that a change of that will not be seen either.
     """
 
     kind: ReasonKind
@@ -178,10 +179,14 @@ class Reason:
     """The reader for `needed`, the definition for `code`, the upstream metric for `input`."""
     detail: str = ""
     """In words, to be read after what it is about: `changed`, `was computed again on 2026-01-31 17:05`."""
+    is_inherited: bool = False
+    """True for an input that has the value it had then, and is stale itself."""
+    is_earlier: bool = False
+    """True for code that an earlier version of smm noted, by another way of reading it."""
 
     @property
     def is_stale(self) -> bool:
-        """Whether a stored value is not what would be computed now."""
+        """True if the stored value is not what would be computed now."""
         return self.kind in ("code", "input", "age")
 
     def __str__(self) -> str:
@@ -278,8 +283,13 @@ class Record:
         return None if self.code is None else self.code.digest
 
     @property
+    def code_reading(self) -> int | None:
+        """The version of the reading of the code that computed it; None if no code was noted."""
+        return None if self.code is None else self.code.reading
+
+    @property
     def reads_nothing(self) -> bool:
-        """Whether it is noted that no other metric was read."""
+        """True if it is noted that no other metric was read."""
         return self.inputs == ()
 
 
@@ -324,6 +334,20 @@ class SideCar:
         code = self._fields.get("code")
         digest = code.get("digest") if type(code) is dict else None
         return digest if type(digest) is str else None
+
+    @property
+    def code_reading(self) -> int | None:
+        """As of the record."""
+        code = self._fields.get("code")
+        reading = code.get("reading", 1) if type(code) is dict else None
+        return reading if type(reading) is int else None
+
+    @property
+    def is_unseen(self) -> bool:
+        """True if something of its code or its reads could not be seen."""
+        code = self._fields.get("code")
+        unseen = code.get("unseen") if type(code) is dict else None
+        return bool(unseen) or self._fields.get("reads_unseen") is not None
 
     @property
     def reads_nothing(self) -> bool:

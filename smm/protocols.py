@@ -87,6 +87,18 @@ class Staged(Protocol):
 
 
 @runtime_checkable
+class ComparableData(Protocol):
+    """Staged data that can be compared with what is stored under its name."""
+
+    def is_stored(self) -> bool:
+        """Return whether the stored data has the very same bytes; False if there is none.
+
+        Raises:
+            OSError: the stored data cannot be read.
+        """
+
+
+@runtime_checkable
 class StagingStorage(Protocol):
     """Saves in two steps, so that all refusals and full disks come before anything visible changes."""
 

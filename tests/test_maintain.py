@@ -144,16 +144,18 @@ def test_a_status_counts_what_is_stored(kind: str, tmp_path: Path) -> None:
 def test_every_row_is_fresh_stale_missing_or_failed(tmp_path: Path) -> None:
     CM = ParameterizedDatedCacheManager(NpzStorageInterface(tmp_path), verbose=False, on_stale="serve")
 
+    values = [2, 1]
+
     @CM.collect
     def base() -> int:
-        return 1
+        return values.pop()
 
     @CM.collect(params_list=[1, 2, 3, 4])
     def shared(part: int) -> float:
         return float(CM.base() / (part - 3))
 
     CM.run("shared_[123]")
-    CM.base(use_stored=False)  # anew, so that what read it is stale
+    CM.base(use_stored=False)  # another value, so that what read it is stale
     CM.shared(2, use_stored=False)
     found = {metric.base_name: metric for metric in status(CM).metrics}
     counts = {name: (m.fresh, m.stale, m.missing, m.failed, m.is_settled) for name, m in found.items()}

@@ -583,8 +583,9 @@ def test_the_side_car_on_disk(cm: DatedCacheManager, folder: Path) -> None:
     assert len(noted["date"]) == len("2026-01-31T12:00:00.000000+00:00"), "microseconds, always"
     status = (folder / "x.npz").stat()
     assert (noted["data"]["size"], noted["data"]["mtime_ns"]) == (status.st_size, status.st_mtime_ns)
+    assert noted["changed"] == noted["date"]
     assert noted["data"]["crc32"] == zlib.crc32((folder / "x.npz").read_bytes())
-    assert set(noted["code"]) == {"digest", "parts", "python"}
+    assert set(noted["code"]) == {"digest", "parts", "python", "reading"}
     assert (noted["inputs"], noted["accepted"]) == ([], None)
 
 

@@ -19,7 +19,7 @@ PACKAGE = Path(smm.__file__).parent
 # A module imports only from rows above its own.
 LAYERS: list[set[str]] = [
     # stand for what takes long to import; the garbage collector; small texts
-    {"_attrs", "_blake", "_numpy", "_pause", "_pieces"},
+    {"_attrs", "_blake", "_numpy", "_pause", "_pieces", "_reloads"},
     # know nothing of each other
     {
         "errors",
@@ -70,7 +70,6 @@ LAYERS: list[set[str]] = [
         "_listing",
         "_npy",
         "_places",
-        "_shelf",
         "_sources",
         "_strict",
         "_tables",
@@ -95,7 +94,17 @@ LAYERS: list[set[str]] = [
         "collect",
     },
     # one value at a time; where the many are worked off, and who looks on
-    {"_engines", "_new_names", "_progress", "_reach", "_select", "collected", "config", "file_storage"},
+    {
+        "_engines",
+        "_new_names",
+        "_progress",
+        "_reach",
+        "_select",
+        "_shelf",
+        "collected",
+        "config",
+        "file_storage",
+    },
     {"_code", "_dask", "_fingerprint", "_moving", "_processes", "_schedule", "storage"},
     # whether a value still holds, and how it comes about
     {"_staleness"},
@@ -153,7 +162,7 @@ def test_imports_only_go_down(module: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_modules_and_functions_stay_readable(module: str) -> None:
     source = (PACKAGE / f"{module}.py").read_text(encoding="utf-8")
-    assert source.count("\n") <= 460
+    assert source.count("\n") <= 500
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef):
             body = node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -39,6 +40,9 @@ CODE = """
     def broken():
         raise ValueError("unlucky\\nsecond line")
 """
+
+FROM_OUTSIDE = "import os\n" + dedent(CODE).replace("10.0", 'float(os.environ["TRUST_SOURCE"])')
+"""The source depends on what no fingerprint covers."""
 
 RATES = """
     RATE = 2
@@ -233,8 +237,13 @@ def test_a_long_difference_is_cut_for_people_only(here: Project) -> None:
     assert "+RATE = RATE + 99" in metric["reasons"][0]["difference"].splitlines()
 
 
-def test_a_changed_input_and_what_reads_it_in_turn(here: Project) -> None:
+def test_a_changed_input_and_what_reads_it_in_turn(here: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.write("trust_code.py", FROM_OUTSIDE)
+    monkeypatch.setenv("TRUST_SOURCE", "10")
     run()
+    assert smm("run", "metrics.yaml", "source", "--force", "--no-progress").exit_code == 0
+    assert said("why", "metrics.yaml", "scaled_1") == ["scaled_1  fresh"], "the source came out as it was"
+    monkeypatch.setenv("TRUST_SOURCE", "20")
     assert smm("run", "metrics.yaml", "source", "--force", "--no-progress").exit_code == 0
     (first, second) = said("why", "metrics.yaml", "scaled_1")
     assert first == "scaled_1  stale"
@@ -295,9 +304,12 @@ def test_why_needs_a_name_that_is_known(here: Project) -> None:
 # --- status ---------------------------------------------------------------------------------------------
 
 
-def test_a_status_has_every_row_in_one_state(here: Project) -> None:
+def test_a_status_has_every_row_in_one_state(here: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.write("trust_code.py", FROM_OUTSIDE)
+    monkeypatch.setenv("TRUST_SOURCE", "10")
     here.write("metrics.yaml", CONFIG + "      broken: {function: trust_code.broken}\n")
     assert smm("run", "metrics.yaml", "source", "scaled_1", "broken", "--no-progress").exit_code == 1
+    monkeypatch.setenv("TRUST_SOURCE", "20")
     smm("run", "metrics.yaml", "source", "--force", "--no-progress")
     assert states() == {
         "source": (1, 0, 0, 0),
