@@ -30,7 +30,8 @@ __all__ = ["Fingerprint", "Unknown", "changed", "fingerprint", "note_imports"]
 
 Change: TypeAlias = Literal["added", "changed", "removed"]
 
-READING = 1
+READING = 2
+"""The version of this way of reading code. Raise it whenever the same source gets another fingerprint."""
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 """This Python; another one may see other syntax in the same source."""

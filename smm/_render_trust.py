@@ -85,6 +85,8 @@ def status_json(status: Status) -> dict[str, Any]:
                 "stale": metric.stale,
                 "missing": metric.missing,
                 "failed": metric.failed,
+                "earlier": metric.earlier,
+                "unseen": metric.unseen,
                 "last": None if metric.last is None else metric.last.isoformat(),
                 "bytes": metric.size,
                 "waiting": metric.waiting,
@@ -93,6 +95,20 @@ def status_json(status: Status) -> dict[str, Any]:
         ],
         "undeclared": status.undeclared,
     }
+
+
+def doubts(status: Status) -> Iterator[str]:
+    """Give a line for each kind of doubt about stored values that count as fresh."""
+    earlier = sum(metric.earlier for metric in status.metrics)
+    if earlier:
+        noun = "stored value was" if earlier == 1 else "stored values were"
+        yield f"{earlier:,} {noun} noted by an earlier smm, which read code differently: nobody can tell"
+        yield "whether the code has changed since; smm accept notes it anew"
+    unseen = [(metric.base_name, metric.unseen) for metric in status.metrics if metric.unseen]
+    if unseen:
+        shown = [f"{name} ({count:,})" if count > 1 else name for name, count in unseen[:_MOST_NAMES]]
+        more = [f"and {len(unseen) - len(shown):,} more"] if len(unseen) > len(shown) else []
+        yield f"code or reads not fully seen: {', '.join(shown + more)}; smm why says what"
 
 
 def unsettled(status: Status) -> str:

@@ -272,8 +272,8 @@ def status(
     Stale is what is stored but would be computed otherwise today: its code has changed, or what it read, or
     it is older than it may be; smm why says more. Failed is what is missing as an earlier run failed at it.
 
-    With --json: metrics (name, declared, stored, fresh, stale, missing, failed, last, bytes, waiting),
-    undeclared.
+    With --json: metrics (name, declared, stored, fresh, stale, missing, failed, earlier, unseen, last, bytes,
+    waiting), undeclared.
     """
     from smm import _render_trust, maintain
 
@@ -285,6 +285,8 @@ def status(
         tell(_render_trust.status_table(found))
         if found.undeclared and not names:
             click.echo(f"\n{plural(found.undeclared, 'stored metric')} that nothing declares any more")
+        if lines := list(_render_trust.doubts(found)):
+            tell("", *lines)
     if check and (unsettled := _render_trust.unsettled(found)):
         click.echo(unsettled, err=True)
         raise SystemExit(STALE)

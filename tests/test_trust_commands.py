@@ -19,6 +19,7 @@ from smm import ParameterizedDatedCacheManager, _code_archive, from_config
 from smm._render import as_text
 from smm._render_trust import graph_dot, graph_mermaid, graph_tree, unsettled
 from smm.cli import main
+from smm.errors import SmmWarning
 from smm.graph import Edge, Graph, Node
 from smm.maintain import MetricStatus, Status
 from smm.metric import Code
@@ -730,3 +731,76 @@ def test_storages_without_a_folder_keep_no_source(here: Project) -> None:
     assert in_memory.get("total") == 60.0
     assert {path.name for path in here.folder.iterdir()} >= {"trust_code.py"}
     assert not list(here.folder.rglob(".smm"))
+
+
+# --- doubts about stored values ----------------------------------------------------------------------------
+
+
+def noted_by_an_earlier_smm(*names: str) -> None:
+    """Take from records what an earlier smm did not note: the version of the reading of code."""
+    for name in names:
+        side_car = Path(f"results/{name}_date.json")
+        noted = json.loads(side_car.read_text())
+        del noted["code"]["reading"]
+        noted["code"]["digest"] = "0" * 16
+        side_car.write_text(json.dumps(noted))
+
+
+def test_code_noted_by_an_earlier_smm_is_neither_fresh_nor_stale(here: Project) -> None:
+    run()
+    noted_by_an_earlier_smm("source", "scaled_1", "scaled_2")
+    assert said("why", "metrics.yaml", "source") == [
+        "source  fresh, as far as it can be told",
+        "  its code was noted by an earlier smm, which read code differently; smm accept notes it anew",
+    ]
+    assert states() == {"source": (1, 0, 0, 0), "scaled": (2, 0, 0, 0), "total": (1, 0, 0, 0)}
+    lines = said("status", "metrics.yaml")
+    assert lines[-2:] == [
+        "3 stored values were noted by an earlier smm, which read code differently: nobody can tell",
+        "whether the code has changed since; smm accept notes it anew",
+    ]
+    found = {each["name"]: each["earlier"] for each in data("status", "metrics.yaml")["metrics"]}
+    assert found == {"source": 1, "scaled": 2, "total": 0}
+
+
+@pytest.mark.parametrize("policy", ["warn", "recompute", "error"])
+def test_values_noted_by_an_earlier_smm_are_served_and_counted_once(here: Project, policy: str) -> None:
+    run()
+    noted_by_an_earlier_smm("source", "scaled_1", "scaled_2")
+    manager = from_config("metrics.yaml", overrides={"on_stale": policy})
+    with pytest.warns(SmmWarning, match="3 stored metrics were noted by an earlier smm") as caught:
+        report = manager.run()
+    assert len(caught) == 1
+    assert report.counts()["stored"] == 4
+    assert manager.get("scaled_1") == 20.0, "and no second warning"
+    other = from_config("metrics.yaml", overrides={"on_stale": policy})
+    with pytest.warns(SmmWarning, match="a stored metric was noted by an earlier smm"):
+        assert other.get("source") == 10.0
+    assert other.get("scaled_1") == 20.0
+
+
+def test_accept_notes_the_code_of_an_earlier_smm_anew(here: Project) -> None:
+    run()
+    noted_by_an_earlier_smm("source", "scaled_1")
+    assert data("accept", "metrics.yaml", "*") == {"accepted": ["source", "scaled_1"], "stale": []}
+    assert said("why", "metrics.yaml", "source") == ["source  fresh"]
+    assert from_config("metrics.yaml").get("scaled_1") == 20.0
+
+
+def test_code_that_is_not_fully_seen_is_named(here: Project) -> None:
+    run()
+    for name in ("scaled_1", "total"):
+        side_car = Path(f"results/{name}_date.json")
+        noted = json.loads(side_car.read_text())
+        noted["code"]["unseen"] = ["trust_code.scaled calls exec"]
+        noted |= {"reads_unseen": "a thread was there before"} if name == "total" else {}
+        side_car.write_text(json.dumps(noted))
+    assert said("why", "metrics.yaml", "total") == [
+        "total  fresh, as far as it can be told",
+        "  code not fully seen: trust_code.scaled calls exec",
+        "  reads not fully seen: a thread was there before",
+    ]
+    assert (
+        said("status", "metrics.yaml")[-1] == "code or reads not fully seen: scaled, total; smm why says what"
+    )
+    assert data("accept", "metrics.yaml", "*") == {"accepted": [], "stale": []}, "there is nothing to accept"
