@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from smm._blake import blake2b
 from smm._imported import note_imports
+from smm._module_statements import Touching
 from smm._parts import Part
+from smm._places import Place
 from smm._project_files import forget
 from smm._reach import Reach
 from smm._statements import OtherCodeError, UnreadError
@@ -50,6 +52,7 @@ class Fingerprint:
     python: str
     """The version of Python that saw it so: `3.11`."""
     unseen: tuple[str, ...] = ()
+    """Clauses that name what the code does that cannot be followed: `analysis.f calls exec`."""
 
 
 @attrs.frozen(kw_only=True)
@@ -73,7 +76,7 @@ _memory: _Memory | None = None
 
 
 def fingerprint(function: Callable[..., Any] | None) -> Fingerprint | Unknown:
-    """The fingerprint of a function, as it runs in this process.
+    """Return the fingerprint of a function, as it runs in this process.
 
     Taken once a process, and again after a module of the project has been imported anew or a cell of a
     notebook has been run. Reads source files, each once; imports nothing and runs none of the user's code.
@@ -113,13 +116,14 @@ def _found(function: Any, memory: _Memory) -> Fingerprint | Unknown:
     global _memory
     try:
         try:
-            return _taken(memory.reach.root(function))
+            return _taken(memory.reach.root(function), memory.reach)
         except OtherCodeError as error:
             # IPython's autoreload puts new code into a module without importing it.
             if not forget(error.file):
                 raise
             _memory = None
-            return _taken(_remembered().reach.root(function))
+            reach = _remembered().reach
+            return _taken(reach.root(function), reach)
     except UnreadError as error:
         return Unknown(reason=str(error))
     except (MemoryError, RecursionError):
@@ -128,8 +132,8 @@ def _found(function: Any, memory: _Memory) -> Fingerprint | Unknown:
         return Unknown(reason=f"looking at it failed: {type(error).__name__}: {error}")
 
 
-def _taken(root: Part) -> Fingerprint:
-    """All parts reached from one, in the order in which they are met, and a digest of the whole.
+def _taken(root: Part, reach: Reach) -> Fingerprint:
+    """Collect all parts reached from one, in the order in which they are met, and a digest of the whole.
 
     That digest covers which name of which part leads to which other, by their numbers in that order. So it
     tells apart what has the same parts put together otherwise, whatever their modules are called.
@@ -139,6 +143,7 @@ def _taken(root: Part) -> Fingerprint:
     forms: list[str] = []
     links: list[int] = []
     searched = 0
+    ties = _Ties(reach)
     while searched < len(order):
         for part in order[len(forms) :]:
             look = part.look
@@ -156,11 +161,47 @@ def _taken(root: Part) -> Fingerprint:
                     numbers[target] = len(order)
                     order.append(target)
             searched += 1
-    text = "\n".join((*forms, *map(str, links)))
+        if searched == len(order):
+            ties.add_statements(order, numbers)
+    text = "\n".join((*forms, *map(str, links), *ties.lines))
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     named = _named(order)
     parts = {name: part.look.digest for name, part in named.items()}
-    return Fingerprint(digest=digest, parts=parts, sources=_Sources(named), python=PYTHON)
+    unseen = dict.fromkeys(clause for part in order for clause in part.look.unseen)
+    for place in dict.fromkeys(part.look.places[0] for part in order if part.look.places):
+        unseen |= dict.fromkeys(reach.statements.unseen(place))
+    return Fingerprint(
+        digest=digest, parts=parts, sources=_Sources(named), python=PYTHON, unseen=tuple(unseen)
+    )
+
+
+class _Ties:
+    """The statements that run when the modules of parts are imported, and the parts that they touch."""
+
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+        self._places: dict[Place, Touching] = {}
+        self._looked_at = 0
+        self.lines: dict[str, None] = {}
+        """The numbers of a part that is touched, and of the statements."""
+
+    def add_statements(self, order: list[Part], numbers: dict[Part, int]) -> None:
+        """Add those to the parts that touch one of them."""
+        for part in order[self._looked_at :]:
+            for place in part.look.places:
+                if place not in self._places:
+                    self._places[place] = self._reach.statements.touching(place)
+        self._looked_at = len(order)
+        for touching in self._places.values():
+            for (place, name), statements in touching.items():
+                touched = self._reach.known_part(place, name)
+                if touched is None or touched not in numbers:
+                    continue
+                for each in statements:
+                    if each not in numbers:
+                        numbers[each] = len(order)
+                        order.append(each)
+                    self.lines[f"{numbers[touched]} {numbers[each]}"] = None
 
 
 def _named(parts: list[Part]) -> dict[str, Part]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -37,6 +37,9 @@ class Found:
 class Following(Protocol):
     """What a part needs to find others."""
 
+    def module(self, name: str) -> Place | None:
+        """Return the project's module of a dotted name; None if there is none."""
+
     def follow(self, place: Place, chain: Chain, found: Found) -> None:
         """What a name of a module leads to."""
 
@@ -64,6 +67,10 @@ class Look:
     """What its value holds; by which statements, its source may not say: functions that were registered."""
     lines: Sequence[str]
     """What stands before its source: `import numpy as np`, `rate = other_rate`."""
+    places: tuple[Place, ...] = ()
+    """The module that it is in, and those that imports inside it run."""
+    unseen: tuple[str, ...] = ()
+    """Clauses that name what of it no fingerprint covers: `analysis.f calls exec`."""
 
 
 class Part:
@@ -112,7 +119,15 @@ class Part:
             targets=tuple(part for label in labels for part in links[label]),
             inside=tuple(sorted(self._inside().parts, key=lambda part: part.name)),
             lines=sorted(lines),
+            places=self._places(),
+            unseen=self._unseen(),
         )
+
+    def _places(self) -> tuple[Place, ...]:
+        return ()
+
+    def _unseen(self) -> tuple[str, ...]:
+        return ()
 
     def _follow(self) -> Iterator[tuple[str, Found]]:
         """Everything it leads to, and what else counts, each under a label."""
@@ -133,7 +148,7 @@ class Part:
         return ""
 
 
-class _SourcePart(Part):
+class SourcePart(Part):
     """Statements of a module."""
 
     def __init__(self, reach: Following, place: Place, name: str, nodes: Sequence[ast.AST]) -> None:
@@ -162,8 +177,25 @@ class _SourcePart(Part):
         self.reach.follow(self.place, chain, found)
         return found
 
+    def _places(self) -> tuple[Place, ...]:
+        runs = sorted(names(self.nodes, self.place.is_collecting).runs)
+        others = [self.reach.module(self.place.absolute(module, level)) for module, level in runs]
+        return (self.place, *(other for other in others if other is not None))
 
-class Named(_SourcePart):
+    def _unseen(self) -> tuple[str, ...]:
+        taken = names(self.nodes, self.place.is_collecting)
+        clauses = unseen_in(taken.free, taken.imported, taken.imports_by_text, self.place)
+        return tuple(f"{self.full_name} {clause}" for clause in clauses)
+
+
+class Statements(SourcePart):
+    """Statements of a module that run when it is imported, and touch a name of it or of another module."""
+
+    def __init__(self, reach: Following, place: Place, name: str, nodes: Sequence[ast.AST]) -> None:
+        super().__init__(reach, place, f"{name} (statements)", nodes)
+
+
+class Named(SourcePart):
     """What gives a name of a module its meaning."""
 
     def __init__(self, reach: Following, place: Place, name: str) -> None:
@@ -193,13 +225,17 @@ class Named(_SourcePart):
         self.reach.inside(self.place.value(self.name), found)
         return found
 
+    def _unseen(self) -> tuple[str, ...]:
+        lazy = (f"{self.module} gives names by its __getattr__",) if self.name == "__getattr__" else ()
+        return (*lazy, *super()._unseen())
+
     def _is_replaced(self, value: Any) -> bool:
         """Whether something else stands in the place of what the source defines.
 
         Raises:
             UnreadError: what stands there is what the source defines, but not as the source has it now.
         """
-        meant = [each.node for each in self._bounds if each.kind != "touch"]
+        meant = [each.node for each in self._bounds if each.binds]
         ours = [each for each in wrapped(value) if any(self._is_meant(each, node) for node in meant)]
         for each in ours:
             for function in self._functions(each):
@@ -232,7 +268,7 @@ class Named(_SourcePart):
         return isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda)
 
 
-class Local(_SourcePart):
+class Local(SourcePart):
     """A function or class where it stands: in a function, without a name, or defined anew further down."""
 
     def __init__(
@@ -319,6 +355,31 @@ class State(Part):
                 yield "", _said(f"{label} is {text or _kind(value)}")
                 self.reach.inside(value, found)
                 yield f"in {label}", found
+
+
+def unseen_in(
+    free: Iterable[Chain], imported: Iterable[Imported], imports_by_text: bool, place: Place
+) -> list[str]:
+    """Return clauses for what a piece of source does that cannot be followed: `calls exec`.
+
+    Args:
+        free: the names of the module that it reads.
+        imported: what it reads by imports of its own.
+        imports_by_text: True if it imports a module by a text that is computed.
+        place: the module.
+    """
+    found = set()
+    for chain in free:
+        if chain[0] in ("exec", "eval", "globals") and not place.bounds(chain[0]):
+            found.add(f"calls {chain[0]}")
+        elif chain[:2] == ("sys", "modules"):
+            found.add("reads sys.modules")
+    for one in imported:
+        if one.module == "sys" and [part for part in (one.name, *one.chain) if part][:1] == ["modules"]:
+            found.add("reads sys.modules")
+    if imports_by_text:
+        found.add("imports a module by a computed name")
+    return sorted(found)
 
 
 def _said(line: str) -> Found:

@@ -187,7 +187,7 @@ class Place:
             name
             for source in self.sources()
             for name, bounds in source.bound.items()
-            if any(each.alias is None and each.kind != "touch" for each in bounds)
+            if any(each.alias is None and each.binds for each in bounds)
         ]
 
     def stars(self) -> Iterator[ast.ImportFrom]:

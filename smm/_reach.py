@@ -17,6 +17,7 @@ from typing import Any
 
 from smm import _places
 from smm._imported import note_imports
+from smm._module_statements import ModuleStatements, import_of
 from smm._parts import Found, Local, Named, Part, State
 from smm._places import (
     MISSING,
@@ -49,6 +50,8 @@ class Reach:
         self._notebooks: list[Place] = []  # among them
         self._unregistered: dict[int, tuple[Any, Place | None]] = {}  # with the namespace
         self._named: dict[tuple[Place, str], Part] = {}
+        self.statements = ModuleStatements(self)
+        """What the statements of modules touch."""
         self._of_values: dict[int, tuple[Any, Part]] = {}  # with the value; no other can take its id then
         note_imports()
 
@@ -88,6 +91,10 @@ class Reach:
         return Local(self, place, function, place.source.definitions(code), follows=False)
 
     # --- places and parts -------------------------------------------------------------------------------
+
+    def module(self, name: str) -> Place | None:
+        """Return the project's module of a dotted name; None if there is none. Imports nothing."""
+        return self._place(name)
 
     def _place(self, name: str) -> Place | None:
         if name not in self._places:
@@ -138,12 +145,12 @@ class Reach:
             return
         bounds = place.bounds(name)
         imports = [each for each in bounds if each.alias is not None]
-        own = [each for each in bounds if each.alias is None and each.kind != "touch"]
+        own = [each for each in bounds if each.alias is None and each.binds]
         if own and not (value is MISSING and all(self._makes_smm(place, each) for each in own)):
             found.parts[self._part(place, name)] = None
         is_given = not imports or value is MISSING
         for each in imports:
-            one = _import(each, rest)
+            one = import_of(each, rest)
             self.imported(place, one, found, name)
             now = self._now(place, one)
             is_given = is_given or now is value or plain(now) == plain(value) is not None
@@ -238,9 +245,13 @@ class Reach:
         value = getattr(bound.node, "value", None)
         chain = chain_of(value.func) if isinstance(value, ast.Call) else None
         return chain is not None and any(
-            each.alias is not None and _import(each, ()).module.partition(".")[0] == "smm"
+            each.alias is not None and import_of(each, ()).module.partition(".")[0] == "smm"
             for each in place.bounds(chain[0])
         )
+
+    def known_part(self, place: Place, name: str) -> Part | None:
+        """Return the part of a name of a module, if something has been found to reach it."""
+        return self._named.get((place, name))
 
     # --- values -----------------------------------------------------------------------------------------
 
@@ -297,7 +308,7 @@ class Reach:
         thing = place.value(path[0])
         for attribute in path[1:]:
             thing = vars(thing).get(attribute, MISSING) if isinstance(thing, type) else MISSING
-        own = any(each.alias is None and each.kind != "touch" for each in place.bounds(path[0]))
+        own = any(each.alias is None and each.binds for each in place.bounds(path[0]))
         return self._part(place, path[0]) if own and any(each is value for each in wrapped(thing)) else None
 
     def _class(self, kind: type, found: Found) -> None:
@@ -376,17 +387,6 @@ class Reach:
 
 _CONTAINERS = (dict, list, tuple, set, frozenset)
 _MOST = 10_000
-
-
-def _import(bound: Bound, rest: Chain) -> Imported:
-    """An import at the level of a module, and what is read from what it gives."""
-    alias = bound.alias
-    assert alias is not None  # noqa: S101 - for mypy; only imports come here
-    if isinstance(bound.node, ast.ImportFrom):
-        module, level = bound.node.module or "", bound.node.level
-        return Imported(module=module, level=level, name=alias.name, chain=rest)
-    module = alias.name if alias.asname else alias.name.partition(".")[0]
-    return Imported(module=module, level=0, name=None, chain=rest)
 
 
 def _written(one: Imported, name: str) -> str:

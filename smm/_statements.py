@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from smm._syntax_dump import chain_of
+from smm._touches import Touches, cannot_change, touches_of
+
 if TYPE_CHECKING:
     import attrs
 else:
@@ -53,8 +56,9 @@ def _compiled(text: str, file: str, flags: int) -> Any:
         raise UnreadError(f"its source, {file}, cannot be parsed: {error}") from error
 
 
-BindingKind: TypeAlias = Literal["new", "more", "touch"]
-"""A statement may give a name its meaning, add to the one it has, or change what the name stands for."""
+BindingKind: TypeAlias = Literal["new", "more", "touch", "argument"]
+"""A statement may give a name its meaning, add to the one it has, change what the name stands for, or give
+that to a function, which may change it."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -67,6 +71,11 @@ class Bound:
     kind: BindingKind
     shown: ast.AST
     """The statement within what is around it (`if`, `try`), whose other branches are emptied."""
+
+    @property
+    def binds(self) -> bool:
+        """True if the statement gives the name a meaning."""
+        return self.kind in ("new", "more")
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -95,6 +104,10 @@ class Source:
         """By name, the statements that count: a new meaning given in any case voids those before it."""
         self.stars: list[ast.ImportFrom] = []
         """`from module import *`."""
+        self.touching: list[tuple[Touches, ast.AST]] = []
+        """What statements at the level of the module touch, and each within what is around it."""
+        self.imports: list[ast.Import | ast.ImportFrom] = []
+        """The imports that run when the module is imported."""
         self.setters: dict[str, list[str]] = {}
         """For names that functions declare `global`, the names of the top-level definitions these lie in."""
         self._text = text
@@ -103,6 +116,7 @@ class Source:
         self._codes: dict[int, dict[str, list[CodeType]]] = {}  # by flags, by qualified name
         self._lambdas_by_line: dict[int, list[Definition]] | None = None
         self._take_apart(_compiled(text, file, ast.PyCF_ONLY_AST))
+        self._drop_harmless_arguments()
 
     def _take_apart(self, tree: ast.Module) -> None:
         waiting: list[_Visit] = [(node, (), "", "") for node in reversed(tree.body)]
@@ -116,7 +130,7 @@ class Source:
             elif isinstance(node, ast.Global) and top:
                 for name in node.names:
                     self.setters.setdefault(name, []).append(top)
-            for branch in _BRANCHES:
+            for branch in ("orelse",) if _is_for_type_checkers(node) else _BRANCHES:
                 inner = getattr(node, branch, None)
                 if isinstance(inner, list):
                     waiting += [(each, (*around, (node, branch)), prefix, top) for each in reversed(inner)]
@@ -128,12 +142,24 @@ class Source:
         self._definitions.setdefault(first, []).append(found)
         return qualname + ("." if isinstance(node, ast.ClassDef) else ".<locals>."), top
 
+    def _drop_harmless_arguments(self) -> None:
+        """Leave out statements that give a name to a function, which cannot change what the name means."""
+        for name, bounds in self.bound.items():
+            given = [each.node for each in bounds if each.binds and each.alias is None]
+            if given and cannot_change(given):
+                self.bound[name] = [each for each in bounds if each.kind != "argument"]
+
     def _bind(self, node: ast.stmt, around: _Around) -> None:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            self.imports.append(node)
         if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
             self.stars.append(node)
             return
-        shown = None
-        for name, kind, alias in _bindings(node, ":=" in self._text):
+        touches = touches_of([node])
+        shown = _within(node, around) if touches.names or touches.arguments or touches.calls else None
+        if shown is not None:
+            self.touching.append((touches, shown))
+        for name, kind, alias in _bindings(node, touches, ":=" in self._text):
             known = self.bound.setdefault(name, [])
             if known and kind == "new" and not around and not _builds_on(node, name):
                 known.clear()
@@ -272,12 +298,23 @@ def _emptied(node: ast.AST) -> ast.AST:
 _Binding: TypeAlias = tuple[str, BindingKind, ast.alias | None]
 
 
-def _bindings(node: Any, with_walrus: bool) -> Iterator[_Binding]:
+def _bindings(node: ast.stmt, touches: Touches, with_walrus: bool) -> Iterator[_Binding]:
     """The names that a statement at the level of a module, without its branches, binds or touches."""
+    bound = dict.fromkeys(name for name, _, _ in _given(node, with_walrus))
+    yield from _given(node, with_walrus)
+    touched = dict.fromkeys(sorted(chain[0] for chain in touches.names))
+    for name in touched:
+        if name not in bound:
+            yield name, "touch", None
+    for name in dict.fromkeys(sorted(chain[0] for chain in touches.arguments)):
+        if name not in bound and name not in touched:
+            yield name, "argument", None
+
+
+def _given(node: Any, with_walrus: bool) -> Iterator[_Binding]:
+    """The names that a statement gives a meaning."""
     if isinstance(node, _DEFINITIONS):
         yield node.name, "new", None
-        for decorator in node.decorator_list:  # @registry.add
-            yield from _touched(decorator.func if isinstance(decorator, ast.Call) else decorator)
     elif isinstance(node, ast.Import):
         for alias in node.names:
             yield alias.asname or alias.name.partition(".")[0], "new", alias
@@ -294,11 +331,6 @@ def _bindings(node: Any, with_walrus: bool) -> Iterator[_Binding]:
     elif isinstance(node, ast.With | ast.AsyncWith):
         for item in node.items:
             yield from _targets(item.optional_vars, "more")
-    elif isinstance(node, ast.Delete):
-        for target in node.targets:
-            yield from _touched(target)
-    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):  # table.update(...)
-        yield from _touched(node.value.func)
     elif isinstance(node, ast.Match):
         for case in node.cases:
             for each in ast.walk(case.pattern):
@@ -319,17 +351,12 @@ def _targets(target: ast.AST | None, kind: BindingKind) -> Iterator[_Binding]:
     elif isinstance(target, ast.Tuple | ast.List):
         for each in target.elts:
             yield from _targets(each, kind)
-    elif target is not None:
-        yield from _touched(target)
 
 
-def _touched(node: ast.AST) -> Iterator[_Binding]:
-    """The name at the beginning of `name.attribute` or `name[key].attribute`."""
-    if isinstance(node, ast.Attribute | ast.Subscript):
-        while isinstance(node, ast.Attribute | ast.Subscript):
-            node = node.value
-        if isinstance(node, ast.Name):
-            yield node.id, "touch", None
+def _is_for_type_checkers(node: ast.AST) -> bool:
+    """Return whether a statement is `if TYPE_CHECKING:`, whose body never runs."""
+    chain = chain_of(node.test) if isinstance(node, ast.If) else None
+    return chain is not None and chain[-1] == "TYPE_CHECKING"
 
 
 def _walruses(node: ast.AST) -> Iterator[_Binding]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import enum
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -36,17 +37,17 @@ def does_nothing(statement: object) -> bool:
 
 
 def dump(nodes: Iterable[ast.AST], is_left_out: IsLeftOut) -> str:
-    """What counts in a piece of source, as one text: the same exactly if the syntax is the same.
+    """Return what counts in a piece of source, as one text: the same exactly if the syntax is the same.
 
     Each node is written as `Kind(field=...)`. Left out are positions, comments, docstrings, statements that
-    do nothing, fields that are None or empty (so that a version of Python that adds some changes nothing),
-    and decorators for which `is_left_out` is true.
+    do nothing, annotations outside of the bodies of classes, fields that are None or empty (so that a version
+    of Python that adds some changes nothing), and decorators for which `is_left_out` is true.
     """
     out: list[str] = []
-    waiting: list[Any] = [*nodes]
+    waiting: list[tuple[Any, _Around]] = [(node, _Around.MODULE) for node in nodes]
     waiting.reverse()
     while waiting:
-        item = waiting.pop()
+        item, around = waiting.pop()
         kind = type(item)
         if kind is str:
             out.append(item)
@@ -55,28 +56,66 @@ def dump(nodes: Iterable[ast.AST], is_left_out: IsLeftOut) -> str:
         elif kind is ast.Constant:
             out.append(f"Constant({_constant(item.value)})")
         else:
-            parts: list[Any] = [f"{kind.__name__}("]
-            for field in kind._fields:
+            item, inside = _without_annotations(item, around)
+            parts: list[Any] = [f"{type(item).__name__}("]
+            for field in item._fields:
                 value = getattr(item, field, None)
-                if value is None or field in _UNSAID:
+                if value is None or field in _UNSAID or _is_annotation(item, field, around):
                     continue
                 if isinstance(value, list):
-                    value = _counting(field, value, is_left_out)
+                    value = _counting(field, value, is_left_out, inside)
                     if value:
                         parts += (f"{field}=[", *_listed(value), "]")
                 else:
                     parts += (f"{field}=", value if isinstance(value, ast.AST) else f"{value!a},")
             parts.append(")")
-            parts.reverse()
-            waiting += parts
+            waiting += [(part, inside) for part in reversed(parts)]
     return "".join(out)
 
 
-def _counting(field: str, items: list[Any], is_left_out: IsLeftOut) -> list[Any]:
-    """The items of a list of a node that count."""
+class _Around(enum.Enum):
+    """The definition that a piece of source stands in, as far as its annotations are concerned."""
+
+    MODULE = enum.auto()
+    CLASS = enum.auto()
+    FUNCTION = enum.auto()
+    REGISTERED = enum.auto()
+    """A function that is registered by the class of its first argument, as with singledispatch."""
+
+
+def _without_annotations(node: Any, around: _Around) -> tuple[Any, _Around]:
+    """Return a statement without its annotation, where that means nothing; and what its parts stand in.
+
+    `x: int = 1` is `x = 1`, but for the body of a class, which may be a dataclass.
+    """
+    if isinstance(node, ast.AnnAssign) and node.value is not None and around is not _Around.CLASS:
+        return ast.copy_location(ast.Assign(targets=[node.target], value=node.value), node), around
+    if isinstance(node, ast.ClassDef):
+        return node, _Around.CLASS
+    if isinstance(node, _FUNCTIONS):
+        called = [each.func if isinstance(each, ast.Call) else each for each in node.decorator_list]
+        registers = any(isinstance(each, ast.Attribute) and each.attr == "register" for each in called)
+        return node, _Around.REGISTERED if registers else _Around.FUNCTION
+    return node, around
+
+
+def _is_annotation(node: ast.AST, field: str, around: _Around) -> bool:
+    """Return whether a field of a node is an annotation of a function, which means nothing."""
+    if isinstance(node, ast.arg):
+        return field == "annotation" and around is not _Around.REGISTERED
+    return field == "returns" and isinstance(node, _FUNCTIONS)
+
+
+def _counting(field: str, items: list[Any], is_left_out: IsLeftOut, around: _Around) -> list[Any]:
+    """Return the items of a list of a node that count."""
     if field == "decorator_list":
         return [item for item in items if not is_left_out(item)]
-    return [item for item in items if not does_nothing(item)]
+    return [item for item in items if not (does_nothing(item) or _only_annotates(item, around))]
+
+
+def _only_annotates(statement: object, around: _Around) -> bool:
+    is_annotation = isinstance(statement, ast.AnnAssign) and statement.value is None
+    return is_annotation and around is not _Around.CLASS
 
 
 def _listed(items: list[Any]) -> Iterator[Any]:
@@ -99,21 +138,26 @@ def readable(nodes: Iterable[ast.AST], is_left_out: IsLeftOut) -> str:
 
 
 def _cleaned(node: ast.AST, is_left_out: IsLeftOut) -> ast.AST:
-    """A copy with what counts only."""
-    top = copy.copy(node)
-    waiting: list[ast.AST] = [top]
+    """Return a copy with what counts only."""
+    top: ast.AST
+    top, inside = _without_annotations(copy.copy(node), _Around.MODULE)
+    waiting: list[tuple[ast.AST, _Around]] = [(top, inside)]
     while waiting:
-        here = waiting.pop()
+        here, around = waiting.pop()
         for field, value in ast.iter_fields(here):
-            if isinstance(value, list):
-                kept = [_copied(item) for item in _counting(field, value, is_left_out)]
+            if _is_annotation(here, field, around):
+                setattr(here, field, None)
+            elif isinstance(value, list):
+                kept = [_copied(item) for item in _counting(field, value, is_left_out, around)]
                 if field == "body" and value and not kept:
                     kept = [ast.Pass()]
-                setattr(here, field, kept)
-                waiting += [item for item in kept if isinstance(item, ast.AST)]
+                cleaned = [_without_annotations(item, around) for item in kept]
+                setattr(here, field, [item for item, _ in cleaned])
+                waiting += [(item, inner) for item, inner in cleaned if isinstance(item, ast.AST)]
             elif isinstance(value, ast.AST):
-                setattr(here, field, copy.copy(value))
-                waiting.append(getattr(here, field))
+                inner, inside = _without_annotations(copy.copy(value), around)
+                setattr(here, field, inner)
+                waiting.append((inner, inside))
     return top
 
 
@@ -145,6 +189,10 @@ class Names:
     free: frozenset[Chain]
     """Read from, or put into, the module."""
     imported: frozenset[Imported]
+    runs: frozenset[tuple[str, int]]
+    """The modules that imports inside the source run, as they are written, and how many dots there were."""
+    imports_by_text: bool
+    """True if it imports a module by a text that is no literal."""
 
 
 class _Scope:
@@ -214,7 +262,13 @@ def names(nodes: Iterable[ast.AST], is_left_out: IsLeftOut) -> Names:
                     Imported(module=module, level=level, name=name, chain=chain[1:])
                     for module, level, name in owner.imports.get(chain[0], ())
                 )
-    return Names(free=frozenset(free), imported=frozenset(imported))
+    imported |= walk.by_literal
+    return Names(
+        free=frozenset(free),
+        imported=frozenset(imported),
+        runs=frozenset(walk.runs | {(one.module, one.level) for one in walk.by_literal}),
+        imports_by_text=walk.imports_by_text,
+    )
 
 
 class _Walk:
@@ -224,6 +278,9 @@ class _Walk:
         self._is_left_out = is_left_out
         self._waiting: list[tuple[ast.AST, _Scope]] = []
         self.scopes: list[_Scope] = []
+        self.by_literal: set[Imported] = set()  # importlib.import_module("helpers").rate
+        self.runs: set[tuple[str, int]] = set()
+        self.imports_by_text = False
 
     def run(self, nodes: Iterable[ast.AST]) -> None:
         self._add(nodes, self._scope(None))
@@ -256,8 +313,26 @@ class _Walk:
         chain = chain_of(node)
         if chain is not None:
             scope.loads.add(chain)
+            return
+        attributes, base = [node.attr], node.value
+        while isinstance(base, ast.Attribute):
+            attributes.append(base.attr)
+            base = base.value
+        module = _imported_by_call(base)
+        if module:
+            rest = tuple(reversed(attributes))
+            self.by_literal.add(Imported(module=module, level=0, name=None, chain=rest))
+            self._waiting.append((base.func, scope))
         else:
             self._waiting.append((node.value, scope))
+
+    def _call(self, node: Any, scope: _Scope) -> None:
+        module = _imported_by_call(node)
+        if module:
+            self.by_literal.add(Imported(module=module, level=0, name=None, chain=()))
+        elif module is None:
+            self.imports_by_text = True
+        self._other(node, scope)
 
     def _walrus(self, node: Any, scope: _Scope) -> None:
         target = scope
@@ -300,12 +375,14 @@ class _Walk:
 
     def _import(self, node: Any, scope: _Scope) -> None:
         for alias in node.names:
+            self.runs.add((alias.name, 0))
             top = alias.name.partition(".")[0]
             bound, module = (alias.asname, alias.name) if alias.asname else (top, top)
             scope.bind(bound)
             scope.imports.setdefault(bound, []).append((module, 0, None))
 
     def _import_from(self, node: Any, scope: _Scope) -> None:
+        self.runs.add((node.module or "", node.level))
         for alias in node.names:
             bound = alias.asname or alias.name
             scope.bind(bound)
@@ -337,6 +414,7 @@ class _Walk:
 _VISITS: dict[type, Callable[[_Walk, Any, _Scope], None]] = {
     ast.Name: _Walk._name,
     ast.Attribute: _Walk._attribute,
+    ast.Call: _Walk._call,
     ast.NamedExpr: _Walk._walrus,
     ast.Lambda: _Walk._lambda,
     ast.ClassDef: _Walk._class,
@@ -354,6 +432,23 @@ _VISITS: dict[type, Callable[[_Walk, Any, _Scope], None]] = {
 }
 if hasattr(ast, "TypeAlias"):  # Python 3.12
     _VISITS[ast.TypeAlias] = _Walk._type_alias
+
+
+def _imported_by_call(node: ast.AST) -> str | None:
+    """Return the module that `importlib.import_module` or `__import__` is called for.
+
+    None for a text that is no literal or begins with a dot, and the empty text for any other call.
+    """
+    chain = chain_of(node.func) if isinstance(node, ast.Call) else None
+    if chain not in _IMPORTERS or not isinstance(node, ast.Call):
+        return ""
+    first = node.args[0] if len(node.args) == 1 and not node.keywords else None
+    if not isinstance(first, ast.Constant) or type(first.value) is not str:
+        return None
+    return None if first.value[:1] in ("", ".") else first.value
+
+
+_IMPORTERS = frozenset({("importlib", "import_module"), ("import_module",), ("__import__",)})
 
 
 def chain_of(node: ast.AST) -> Chain | None:

@@ -372,6 +372,8 @@ def test_status_counts_rows(here: Project) -> None:
         "failed": 0,
         "last": "",
         "bytes": 0,
+        "earlier": 0,
+        "unseen": 0,
         "waiting": False,
     }
     assert found["metrics"][0]["last"] is None

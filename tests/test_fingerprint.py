@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smm._fingerprint import Fingerprint, Unknown, changed, fingerprint, note_imports
+from smm._fingerprint import READING, Fingerprint, Unknown, changed, fingerprint, note_imports
 from tests.reached import NOT_REACHED, REACHED, Files
 
 
@@ -172,6 +172,16 @@ UNCHANGED = {
     ),
     "a function moved within its file": ("analysis.py", "\n\ndef near", "\n\ndef other(): ...\n\n\ndef near"),
     "an import nobody uses": ("analysis.py", "import helpers\n", "import helpers\nimport json\n"),
+    "an annotation of a parameter": ("analysis.py", "c: float", "c: int"),
+    "annotations added": ("analysis.py", "def near(x, k=3):", "def near(x: int, k: int = 3) -> float:"),
+    "an annotated local": ("analysis.py", "    rows =", "    rows: list[float] ="),
+    "a constant that is annotated": ("helpers.py", "SCALE = 2.0", "SCALE: float = 2.0"),
+    "a constant that is not any more": ("helpers.py", "TOTAL: float = 1", "TOTAL = 1"),
+    "an import for type checkers": (
+        "helpers.py",
+        "import math\n",
+        "import math\nTYPE_CHECKING = False\nif TYPE_CHECKING:\n    from analysis import metric as SCALE\n",
+    ),
     "a statement that does nothing": ("analysis.py", "    rows =", "    'rows of a'\n    pass\n    rows ="),
 }
 
@@ -194,7 +204,6 @@ CHANGED = {
         ["analysis.metric"],
     ),
     "a default": ("analysis.py", "b=2", "b=3", ["analysis.metric"]),
-    "an annotation": ("analysis.py", "c: float", "c: int", ["analysis.metric"]),
     "a helper": ("analysis.py", "+ k", "- k", ["analysis.near"]),
     "the default of a helper": ("analysis.py", "k=3", "k=4", ["analysis.near"]),
     "a helper two calls away": ("helpers.py", "x * SCALE", "SCALE * x", ["helpers.far"]),
@@ -220,6 +229,243 @@ def test_what_counts(versions: Versions, edit: tuple[str, str, str, list[str]]) 
     after = versions.take(edited(PROJECT, *edit[:3]))
     assert after.digest != before.digest
     assert sorted(name for name, how in changed(before.parts, after.parts) if how == "changed") == edit[3]
+
+
+# --- what a module does when it is imported --------------------------------------------------------------
+
+CONF = "D = {'a': 1}\nclass Config: pass\ncfg = Config()\ndef configure(n):\n    cfg.k = n\n    D['n'] = n\n"
+USE = "def metric(): return (D, conf.cfg)\n"
+SETUPS = {
+    "a key of an imported dict": ("from conf import D\n{}\n", 'D["a"] = 2', 'D["a"] = 3'),
+    "the update of an imported dict": ("from conf import D\n{}\n", "D.update(a=2)", "D.update(a=3)"),
+    "an attribute of an imported object": ("import conf\n{}\n", "conf.cfg.k = 2", "conf.cfg.k = 3"),
+    "a name of an imported module": ("import conf\n{}\n", "conf.D = {}", "conf.D = {1: 2}"),
+    "an imported function that sets": ("import conf\n{}\n", "conf.configure(1)", "conf.configure(2)"),
+    "an imported function under another name": (
+        "from conf import configure as setup\n{}\n",
+        "setup(1)",
+        "setup(2)",
+    ),
+    "a loop": ("from conf import D\n{}\n", "for x in range(2): D[x] = x", "for x in range(3): D[x] = x"),
+}
+OWN_SETUPS = {
+    "a function that fills": (
+        "TABLE = []\ndef fill(t, n=1): t.append(n)\n{}\n",
+        "fill(TABLE)",
+        "fill(TABLE, 2)",
+    ),
+    "a library's function": (
+        "from heapq import heappush\nTABLE = []\n{}\n",
+        "heappush(TABLE, 3)",
+        "heappush(TABLE, 4)",
+    ),
+    "numpy": ("import numpy as np\nTABLE = np.zeros(3)\n{}\n", "np.copyto(TABLE, 5)", "np.copyto(TABLE, 6)"),
+    "a function with global": (
+        "TABLE = 0\ndef init(n):\n    global TABLE\n    TABLE = n\n{}\n",
+        "init(1)",
+        "init(2)",
+    ),
+    "a function that calls one with global": (
+        "TABLE = 0\ndef init(n):\n    global TABLE\n    TABLE = n\ndef start(n): init(n)\n{}\n",
+        "start(1)",
+        "start(2)",
+    ),
+    "a value that is put in by the way": (
+        "TABLE = {{}}\n{}\n",
+        'x = TABLE.setdefault("b", 2)',
+        'x = TABLE.setdefault("b", 3)',
+    ),
+    "a keyword": (
+        "TABLE = {{}}\ndef fill(*, into, n): into[n] = n\n{}\n",
+        "fill(into=TABLE, n=1)",
+        "fill(into=TABLE, n=2)",
+    ),
+    "a class that registers": (
+        "TABLE = []\nclass Entry:\n    def __init__(self, n): TABLE.append(n)\n{}\n",
+        "Entry(1)",
+        "Entry(2)",
+    ),
+}
+
+
+@pytest.mark.parametrize("setup", OWN_SETUPS.values(), ids=OWN_SETUPS)
+def test_what_a_module_does_to_its_own_names_counts(versions: Versions, setup: tuple[str, str, str]) -> None:
+    text, old, new = setup
+    after_it = "def metric(): return TABLE\n"
+    before = versions.take(text.format(old) + after_it)
+    assert versions.take(text.format(new) + after_it).digest != before.digest
+    assert versions.take(text.format(f"{old}  # why") + after_it) == before
+    unrelated = text.format(old) + "OTHER = len('abc')\nprint\n" + after_it
+    assert versions.take(unrelated) == before
+
+
+@pytest.mark.parametrize("where", ["own", "another"])
+@pytest.mark.parametrize("setup", SETUPS.values(), ids=SETUPS)
+def test_what_a_module_does_to_names_of_others_counts(
+    versions: Versions, setup: tuple[str, str, str], where: str
+) -> None:
+    text, old, new = setup
+
+    def project(statement: str) -> dict[str, str]:
+        imports = "import conf\nfrom conf import D\n"
+        if where == "own":
+            return {"conf.py": CONF, "analysis.py": text.format(statement) + imports + USE}
+        return {
+            "conf.py": CONF,
+            "settings.py": text.format(statement),
+            "analysis.py": "import settings\n" + imports + USE,
+        }
+
+    before = versions.take(project(old))
+    after = versions.take(project(new))
+    assert after.digest != before.digest
+    assert {name for name, _ in changed(before.parts, after.parts)} <= {
+        f"{module}.{name}"
+        for module in ("analysis", "settings")
+        for name in ("D (statements)", "cfg (statements)", "x")
+    }
+    assert versions.take(project(f"{old}  # why")) == before
+
+
+def test_a_module_that_nothing_imports_changes_nothing(versions: Versions) -> None:
+    project = {"conf.py": CONF, "analysis.py": "from conf import D\ndef metric(): return D\n"}
+    before = versions.take(project)
+    assert versions.take(project | {"settings.py": "from conf import D\nD['a'] = 2\n"}) == before
+
+
+def test_statements_of_a_package_count_for_its_modules(versions: Versions) -> None:
+    def project(n: int) -> dict[str, str]:
+        return {
+            "pkg/__init__.py": f"from pkg import conf\nconf.D['a'] = {n}\n",
+            "pkg/conf.py": "D = {}\n",
+            "pkg/analysis.py": "from pkg.conf import D\ndef metric(): return D\n",
+        }
+
+    before = versions.take(project(1), "pkg.analysis.metric")
+    assert versions.take(project(2), "pkg.analysis.metric").digest != before.digest
+
+
+def test_an_implementation_that_another_module_registers_counts(versions: Versions) -> None:
+    def project(n: int, annotation: str = "int") -> dict[str, str]:
+        return {
+            "base.py": "from functools import singledispatch\n@singledispatch\ndef shown(x): return 0\n",
+            "ints.py": f"from base import shown\n@shown.register\ndef _(x: {annotation}): return {n}\n",
+            "analysis.py": "import ints\nfrom base import shown\ndef metric(): return shown(1)\n",
+        }
+
+    before = versions.take(project(1))
+    assert versions.take(project(2)).digest != before.digest
+    assert versions.take(project(1, "float")).digest != before.digest, "the class that it is for"
+
+
+@pytest.mark.parametrize("call", ["importlib.import_module('h').g()", "__import__('h').g()"])
+def test_a_module_imported_by_a_literal_is_followed(versions: Versions, call: str) -> None:
+    def project(n: int) -> dict[str, str]:
+        analysis = f"import importlib\ndef metric(): return {call}\n"
+        return {"h.py": f"def g(): return {n}\ndef unused(): return {n + 1}\n", "analysis.py": analysis}
+
+    before = versions.take(project(1))
+    assert "h.g" in before.parts
+    assert "h.unused" not in before.parts
+    assert versions.take(project(2)).digest != before.digest
+    assert before.unseen == ()
+
+
+HARMLESS = {
+    "a function that reads": (
+        "def show(n): return TABLE.get(n)\nx = show(1)\n",
+        "= show(1)",
+        "= show(2)",
+    ),
+    "print": ("print(TABLE)\n", "print(TABLE)", "print(TABLE, 1)"),
+    "the length": ("n = len(TABLE)\n", "n = len(TABLE)", "n = len(TABLE) + 1"),
+    "a method that reads": ("x = TABLE.get('a')\n", "TABLE.get('a')", "TABLE.get('b')"),
+    "another table": ("OTHER = {}\nOTHER['a'] = 1\n", "OTHER['a'] = 1", "OTHER['a'] = 2"),
+    "a metric that is declared": (
+        "import smm\nCM = smm.DatedCacheManager(smm.MemoryStorageInterface())\nCM.collect()(metric)\n",
+        "collect()",
+        "collect(base_name='m')",
+    ),
+}
+
+
+@pytest.mark.parametrize("edit", HARMLESS.values(), ids=HARMLESS)
+def test_statements_that_change_nothing_do_not_count(versions: Versions, edit: tuple[str, str, str]) -> None:
+    text, old, new = edit
+    project = f"TABLE = {{}}\ndef metric(): return TABLE\n{text}"
+    assert versions.take(project.replace(old, new)) == versions.take(project)
+
+
+# --- what cannot be seen ---------------------------------------------------------------------------------
+
+UNSEEN = {
+    "exec": ("def metric(): exec('x = 1')", "analysis.metric calls exec"),
+    "eval": ("def f(): return eval('1')\ndef metric(): return f()", "analysis.f calls eval"),
+    "globals": ("def metric(): return globals()['x']", "analysis.metric calls globals"),
+    "sys.modules": (
+        "import sys\ndef metric(): return sys.modules['x'].y",
+        "analysis.metric reads sys.modules",
+    ),
+    "sys.modules by an import inside": (
+        "def metric():\n    from sys import modules\n    return modules['x'].y",
+        "analysis.metric reads sys.modules",
+    ),
+    "exec in a module": (
+        "exec('x = 1')\ndef metric(): return 3",
+        "analysis calls exec when it is imported",
+    ),
+    "sys.modules in a module": (
+        "import sys\nsys.modules['pretended'] = sys\ndef metric(): return 3",
+        "analysis changes sys.modules when it is imported",
+    ),
+    "a computed import": (
+        "import importlib\ndef metric(name='h'): return importlib.import_module(name).g()",
+        "analysis.metric imports a module by a computed name",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNSEEN.values(), ids=UNSEEN)
+def test_code_that_cannot_be_followed_is_named(versions: Versions, case: tuple[str, str]) -> None:
+    text, clause = case
+    found = versions.take(text)
+    assert found.unseen == (clause,)
+    assert versions.take(text).digest == found.digest
+
+
+def test_a_lazy_package_is_named(versions: Versions) -> None:
+    project = {
+        "pkg/__init__.py": "def __getattr__(name): return 3\n",
+        "analysis.py": "import pkg\ndef metric(): return pkg.rate\n",
+    }
+    assert versions.take(project).unseen == ("pkg gives names by its __getattr__",)
+
+
+def test_names_of_the_projects_own_are_no_builtins(versions: Versions) -> None:
+    assert versions.take("def exec(x): return x\ndef metric(): return exec(3)").unseen == ()
+
+
+def test_a_fingerprint_is_the_same_before_and_after_its_modules_are_loaded(versions: Versions) -> None:
+    project = {
+        "conf.py": CONF,
+        "settings.py": "import conf\nconf.configure(1)\nconf.cfg.k = 3\n",
+        "analysis.py": "def metric():\n    import settings, conf\n    return conf.cfg, conf.D\n",
+    }
+    module = versions.load(project)
+    before = known(module.metric)
+    module.metric()  # imports both
+    module.metric.__code__ = module.metric.__code__.replace()  # another function to look at
+    assert known(module.metric) == before
+    assert {"settings.cfg (statements)", "settings.D (statements)"} <= set(before.parts)
+
+
+def test_this_reading_is_pinned(versions: Versions) -> None:
+    """Whoever changes what is read, and so these digests, raises `READING`."""
+    found = versions.take(PROJECT)
+    assert (READING, found.digest) == (2, PINNED)
+
+
+PINNED = "21a66452fff2f93e"
 
 
 def test_the_parts_are_all_that_is_reached_and_nothing_of_libraries(versions: Versions) -> None:

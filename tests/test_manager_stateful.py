@@ -39,6 +39,14 @@ class Kept:
 
     manager: ParameterizedDatedCacheManager
     memory: dict[str, tuple[int, bool]] = attrs.field(factory=dict)
+    changes: int = 0
+    """How often a stored value was replaced by another one, or deleted."""
+
+    def forget_readers(self) -> None:
+        """Let `top` leave memory, if it is stored: what it read has changed."""
+        self.changes += 1
+        if not self.memory.get("top", (0, False))[1]:
+            self.memory.pop("top", None)
 
 
 class Managers(RuleBasedStateMachine):
@@ -105,13 +113,18 @@ class Managers(RuleBasedStateMachine):
         if value is None:
             return None
         if unsaved:
-            self.store(name, value)
+            self.store(kept, name, value)
         kept.memory[name] = (value, False)
         return value
 
-    def store(self, name: str, value: int) -> None:
+    def store(self, kept: Kept, name: str, value: int) -> bool:
+        """Store a value; whether it replaces another one."""
+        is_changed = self.stored.get(name, value) != value
+        if is_changed:
+            kept.forget_readers()
         self.stored[name] = value
         self.dates.pop(name, None)
+        return is_changed
 
     def compute_model(self, kept: Kept, name: str, count: int) -> int | None:
         """The value a computation gives that begins when `count` were made; None if it fails."""
@@ -121,15 +134,18 @@ class Managers(RuleBasedStateMachine):
             return count + 1
         found = self.look_up(kept, "row_1")
         if found is None and (found := self.compute_model(kept, "row_1", count)) is not None:
-            self.store("row_1", found)
+            self.store(kept, "row_1", found)
             kept.memory["row_1"] = (found, False)
         return found
 
     def serve(self, kept: Kept, name: str, again: bool) -> int | None:
+        changes = kept.changes
         found = None if again else self.look_up(kept, name)
         if found is None and (found := self.compute_model(kept, name, self.computed)) is not None:
-            self.store(name, found)
+            is_changed = self.store(kept, name, found)
             kept.memory[name] = (found, False)
+            if name == "top" and kept.changes != changes + is_changed:
+                del kept.memory[name]  # what it read was replaced while it was computed
         return found
 
     def holds(self, call: Callable[[], Any], expected: int | None, count: int) -> None:
@@ -170,7 +186,7 @@ class Managers(RuleBasedStateMachine):
             if found is None and name not in self.broken:
                 before += 1
                 found = before
-                self.store(name, found)
+                self.store(kept, name, found)
                 kept.memory[name] = (found, False)
             expected.append(found)
         if None in expected:
@@ -192,7 +208,7 @@ class Managers(RuleBasedStateMachine):
     def save(self, kept: Kept, name: str, force: bool) -> None:
         count = self.computed
         if not force and name in kept.memory and name not in self.stored:
-            self.store(name, kept.memory[name][0])
+            self.store(kept, name, kept.memory[name][0])
         expected = self.serve(kept, name, force)
         self.holds(lambda: kept.manager.save(name, force), expected, count)
 
@@ -215,7 +231,10 @@ class Managers(RuleBasedStateMachine):
             with pytest.raises(StorageAbilityError):
                 kept.manager.delete(name)
         elif name in self.stored or name in kept.memory or self.shared.exists(name):  # unfinished data, too
+            is_there = self.shared.exists(name)
             kept.manager.delete(name)
+            if is_there:
+                kept.forget_readers()
             self.stored.pop(name, None)
             self.dates.pop(name, None)
             kept.memory.pop(name, None)

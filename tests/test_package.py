@@ -35,13 +35,14 @@ LAYERS: list[set[str]] = [
         "_projects",
         "_reading",
         "_refusals",
-        "_statements",
         "_syntax",
         "_syntax_dump",
         "_text",
         "_values",
         "_warm",
     },
+    {"_touches"},
+    {"_statements"},
     # one idea each: files, locks, names, nested data, dotted paths, what a storage can do
     {
         "_columns",
@@ -93,6 +94,7 @@ LAYERS: list[set[str]] = [
         "_worker",
         "collect",
     },
+    {"_module_statements"},
     # one value at a time; where the many are worked off, and who looks on
     {
         "_engines",

@@ -26,12 +26,13 @@ A = np.array([1, 4, 5])
 
 def test_basic_usage(tmp_path: Path) -> None:
     calls = []
+    factor = [2]
     CM = DataCacheManager(NpyStorageInterface(tmp_path))
 
     @CM.collect
     def metric_1() -> Any:
         calls.append("metric_1")
-        return A * 2
+        return A * factor[0]
 
     @CM.collect
     def metric_2() -> Any:
@@ -47,6 +48,7 @@ def test_basic_usage(tmp_path: Path) -> None:
     assert metric_1().tolist() == [2, 8, 10], "without cache=True it is the plain function"
     assert calls == ["metric_2", "metric_1", "metric_1"]
 
+    factor[0] = 3
     metric_1(cache=True, use_stored=False)
     assert len(calls) == 4
 
