@@ -4,8 +4,10 @@ Who computes a metric enters its flight; who wants the same metric meanwhile wai
 ended. A flight knows the flight it was entered from, so a wait that could never end is seen before it
 begins and raised as CircularMetricError.
 
-The flight a piece of code runs in is a context variable: nested calls see it, and so do threads that were
-started with a copy of the context. A thread started without one counts as outside of any flight.
+The flight that a piece of code runs in is a context variable: nested calls see it, and so do threads that
+were started with a copy of the context, and forked processes. Of a thread without one nobody knows whose it
+is. It may work for each flight that was there when the thread began; a flight notes which threads were there
+before it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import time
 from collections.abc import Callable, Hashable
 from contextvars import ContextVar
 from types import FrameType, TracebackType
-from typing import Any, Protocol, Self, TypeAlias
+from typing import IO, Any, Protocol, Self, TypeAlias
 
 from smm import _warm
 from smm.errors import CircularMetricError
@@ -66,10 +68,13 @@ class Flight:
         """The flight whose function asked for this one."""
         self.previous: BaseException | None = None
         """The last `failure` among the flights this one waited for in turn; None for none."""
+        self._may_be_in_circle = False  # as far as a long wait has shown
         self.failure: BaseException | None = None
         """Set inside the block: what those who wait for this flight should hear of."""
         self.reads: dict[Hashable, Any] = {}
         """What its function has read, by whatever tells two of them apart; for whoever notes it."""
+        self.reads_unseen: str | None = None
+        """A clause that says why `reads` may lack some; None if all were seen."""
         self.lock: Lock | None = None
         """The folder lock it holds; released at the end of the flight at the latest."""
         self._tell = tell
@@ -77,6 +82,8 @@ class Flight:
         self._waiters: set[Flight] = set()
         self._gate = threading.Lock()  # locked while in flight
         self._thread = threading.get_ident()
+        self._threads_before: list[threading.Thread] = []
+        self._children: IO[bytes] | None = None  # where forked processes write what they read
         self._frame: FrameType | None = None
 
     def __enter__(self) -> Self:
@@ -100,6 +107,53 @@ class Flight:
         """End the flight; those who wait for it go on."""
         self._end()
         _current.set(self.parent)
+
+    # --- reads ------------------------------------------------------------------------------------------
+
+    def note_read(self, key: Hashable, read: Any, text: str) -> None:
+        """Note what the function has read, first come first noted.
+
+        Args:
+            key: what tells two reads apart.
+            read: what is noted.
+            text: the same as one line, by which a forked process tells its parent.
+        """
+        self.reads.setdefault(key, read)
+        if self._children is not None and self._thread == _OF_PARENT_PROCESS:
+            os.write(self._children.fileno(), f"{text}\n".encode())
+
+    def read_by_children(self) -> list[str]:
+        """Return the lines of what forked processes have read so far."""
+        if self._children is None:
+            return []
+        self._children.seek(0)
+        return self._children.read().decode().splitlines()
+
+    def share_reads(self) -> None:
+        """Let processes that are forked from now on tell what they read."""
+        if self._children is None:
+            import tempfile  # most metrics fork nothing
+
+            try:
+                self._children = tempfile.TemporaryFile("a+b", buffering=0)  # noqa: SIM115 - `_end` closes it
+            except OSError as error:
+                self.reads_unseen = f"its child processes could not tell what they read: {error}"
+
+    def may_own(self, thread: threading.Thread) -> bool:
+        """Return whether a thread began while this was in flight, so that it may work for it."""
+        return (
+            self._thread not in (_OF_PARENT_PROCESS, thread.ident)
+            and thread not in self._threads_before
+            and not self._is_over()
+        )
+
+    def shared_failure(self) -> BaseException | None:
+        """Return what the computations that this one waited for have raised; None for nothing.
+
+        Of another thread's Ctrl-C it hears only where the two may have waited for each other.
+        """
+        is_heard = isinstance(self.previous, Exception) or self._may_be_in_circle
+        return self.previous if is_heard else None
 
     def dependents(self) -> list[Flight]:
         """This flight and every flight of this process that cannot go on before it has ended."""
@@ -125,6 +179,7 @@ class Flight:
                 leader._waiters.add(self)
                 return leader
             self._gate.acquire(blocking=False)
+            self._threads_before = threading.enumerate()
             _flying[self.key] = self  # before the count: who has read the new one sees this, too
             _begun += 1
             return None
@@ -136,7 +191,9 @@ class Flight:
             if leader._gate.acquire(timeout=_LOOK_EVERY_SECONDS):
                 leader._gate.release()
             elif tell is not None and time.monotonic() - started >= _SAY_AFTER_SECONDS:
-                tell(f"Wait for {self.name}: another thread is working on it")
+                chain = _possible_circle(leader)
+                self._may_be_in_circle = bool(chain)
+                tell(_waiting_for(leader, chain))
                 tell = None
             leader = self._begin()
 
@@ -153,6 +210,8 @@ class Flight:
                 del _flying[self.key]
                 self._gate.release()
         self._frame = None
+        if self._children is not None and self._thread != _OF_PARENT_PROCESS:
+            self._children.close()
 
     def _is_over(self) -> bool:
         """Whether its `with` block was left, be it without `__exit__`.
@@ -193,6 +252,75 @@ def enter(key: Key, name: str, *, waiting: Callable[[str], None] | None = None) 
 def current() -> Flight | None:
     """The innermost flight this code runs in; None outside of any."""
     return _current.get()
+
+
+def readers() -> list[Flight]:
+    """Return the flights that the code this is called from may read for.
+
+    The innermost one that the code runs in; without one, all that were in flight when this thread began.
+    """
+    current = _current.get()
+    if current is not None:
+        return [current]
+    thread = threading.current_thread()
+    with _mutex:
+        flying = list(_flying.values())
+    return [flight for flight in flying if flight.may_own(thread)]
+
+
+def _waiting_for(leader: Flight, chain: list[str]) -> str:
+    """Say what this thread waits for, and if it may be that nobody ever goes on."""
+    said = f"Wait for {leader.name}: another thread is working on it"
+    if not chain:
+        return said
+    return (
+        f"{said}, and may wait for this one in turn: {' -> '.join(chain)}. If these metrics wait for each "
+        "other through threads that they started, nobody goes on; Ctrl-C ends it"
+    )
+
+
+def _possible_circle(leader: Flight) -> list[str]:
+    """Return the metrics from `leader` through threads that they may have started back to it; empty for none.
+
+    In a circle all threads wait. One that computes has not started this thread in order to wait for it.
+    """
+    frames, threads = sys._current_frames(), {thread.ident: thread for thread in threading.enumerate()}
+    with _mutex:
+        flying = [flight for flight in _flying.values() if not flight._is_over()]
+    waiting_ones = [flight for flight in flying if _is_waiting(frames.get(flight._thread))]
+    outer: dict[Flight, Flight | None] = {}
+    steps: list[tuple[Flight | None, Flight | None]] = [(None, None)]
+    while steps:
+        here, inner = steps.pop()  # the flight that began last comes first: it is the likeliest
+        if here is not None:
+            if here in outer:
+                continue
+            outer[here] = inner
+        thread = threading.current_thread() if here is None else threads.get(here._thread)
+        if here is not None and here.parent is not None:
+            steps.append((here.parent, here))
+        elif thread is not None:
+            steps += [(flight, here) for flight in waiting_ones if flight.may_own(thread)]
+    if leader not in outer:
+        return []
+    chain = [leader.name]
+    step = outer[leader]
+    while step is not None:
+        chain.append(step.name)
+        step = outer[step]
+    return [*chain, leader.name]
+
+
+def _is_waiting(frame: FrameType | None) -> bool:
+    """Return whether a thread waits for other threads, for processes or for a flight, by where it stands."""
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__"))
+        if module == __name__ or module.partition(".")[0] in ("concurrent", "multiprocessing", "subprocess"):
+            return True
+        if module != "threading" or frame.f_code.co_qualname == "Thread.join":
+            return module == "threading"
+        frame = frame.f_back  # a condition, which may be one of a future
+    return False
 
 
 def calm() -> int | None:
@@ -274,4 +402,11 @@ def _keep_own_flights() -> None:
         flight = flight.parent
 
 
-os.register_at_fork(after_in_child=_keep_own_flights)
+def _share_reads() -> None:
+    """Before a fork: the child shall tell what it reads for the metric that is being computed here."""
+    flight = _current.get()
+    if flight is not None:
+        flight.share_reads()
+
+
+os.register_at_fork(before=_share_reads, after_in_child=_keep_own_flights)

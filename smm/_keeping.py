@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import sys
+import warnings
 from collections.abc import Callable, MutableMapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
@@ -18,8 +19,8 @@ from smm._shelf import Shelf, copied, new_record
 from smm._staleness import Staleness
 from smm._tree import PYTHON_ATOMS, Refused, freeze, hand_out
 from smm.collect import Row
-from smm.errors import MetricNotStoredError, closest
-from smm.metric import Read, Record, SideCar
+from smm.errors import ChangedInMemoryError, MetricNotStoredError, SmmWarning, closest
+from smm.metric import Read, Record, SideCar, read_to_text
 from smm.protocols import SIDECAR, StorageInterface
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Keeping:
         self._records: dict[str, Record | str] = {}
         self._unsaved: set[str] = set()  # names in `cache` that no storage holds yet
         self._readers: set[str] = set()  # names in `cache` whose values were computed from others
+        self._sums: dict[str, tuple[int, int]] = {}  # by name: the id of a value, the sum over its arrays
         self._changes = 0  # how often a value was replaced by another one
         self._bounded: BoundedMemory | None = None  # `cache`, if it has a limit
         self._unbounded = _warm.Cache()  # else
@@ -74,6 +76,7 @@ class Keeping:
         self.cache: MutableMapping[str, Any] = self._unbounded if self._bounded is None else self._bounded
         """Canonical values by metric name; callers get views or copies of these."""
         self._warned: set[str] = set()
+        self._warned_of_reads: set[str] = set()
         on_reload(self._unbounded.unready_all)
 
     # --- looking ----------------------------------------------------------------------------------------
@@ -159,6 +162,7 @@ class Keeping:
     def _keep(self, name: str, value: Any, record: Record | SideCar) -> Any:
         if not record.reads_nothing:
             self._readers.add(name)
+        self._sums.pop(name, None)
         noted = record.text if isinstance(record, SideCar) else record
         if self._bounded is not None:
             self._bounded.remember(name, value, noted)
@@ -211,23 +215,59 @@ class Keeping:
         self._drop_readers()
 
     def _give(self, name: str, value: Any) -> Any:
-        if _warm.in_flight:
-            reader = _flights.current()
-            if reader is not None:
-                self._note_read(reader, name)
+        is_read = bool(_warm.in_flight) and self._note_read(name)
         if type(value) in PYTHON_ATOMS:
             return value
+        if is_read and "numpy" in sys.modules:
+            value = self._unchanged(name, value)
         try:
             return hand_out(value, writable=not self.read_only)
         except Refused:  # a class of the user's may store what smm's own storages do not know
             return copied(value)
 
-    def _note_read(self, reader: Flight, name: str) -> None:
-        """Note on the metric that is being computed what it reads, first come first noted."""
-        record = self._record_in_memory(name) or self._shelf.record(name)
-        if record is not None:
+    def _unchanged(self, name: str, value: Any) -> Any:
+        """Return a value that a metric reads, read again from the storage if its arrays were written into.
+
+        The check sum is taken when the value is first read by a metric.
+
+        Warns:
+            SmmWarning: they were.
+
+        Raises:
+            ChangedInMemoryError: they were, and no storage holds the value as it was.
+        """
+        from smm import _array_sums
+
+        if not _array_sums.are_needed():
+            return value
+        noted, now = self._sums.get(name), _array_sums.sum_of(value)
+        if noted is None or noted[0] != id(value):
+            self._sums[name] = id(value), now
+        elif noted[1] != now:
+            pair = None if name in self._unsaved else self._shelf.read(name)
+            if pair is None:
+                raise ChangedInMemoryError(name=name)
+            value = self._remember(name, *pair)
+            warnings.warn(
+                f"something has written into the read-only arrays of metric {name!r} in memory, as numpy "
+                "before 2.5 lets np.add.at and the like do; it is read from the storage again. Give these "
+                "functions a .copy()",
+                SmmWarning,
+                stacklevel=2,
+            )
+        return value
+
+    def _note_read(self, name: str) -> bool:
+        """Note a read on the metrics that are being computed and may have asked; True if there are any."""
+        readers = _flights.readers()
+        record = (self._record_in_memory(name) or self._shelf.record(name)) if readers else None
+        if record is None:
+            return bool(readers)
+        for reader in readers:
             store = None if reader.key[0] == self._shelf.space else self._shelf.where
-            reader.reads.setdefault((store, name), Read(name=name, date=record.changed, store=store))
+            read = Read(name=name, date=record.changed, store=store)
+            reader.note_read((store, name), read, read_to_text(read))
+        return True
 
     def _record_in_memory(self, name: str) -> Record | None:
         """Of the value that memory has, if that did not come into it by hand."""

@@ -21,7 +21,7 @@ from smm.errors import (
     closest,
 )
 from smm.identity import check_base_name
-from smm.metric import Record, SideCar
+from smm.metric import Read, Record, SideCar, read_from_text
 from smm.protocols import SIDECAR
 
 
@@ -185,7 +185,9 @@ class Serving(Keeping):
             kept = self._kept_unsaved(name) if use_stored else None
             changes = self._changes
             value, record = kept or self._compute(name, row, flight, verbose)
-            return self._store(name, value, record, verbose, changes), kept is None
+            stored = self._store(name, value, record, verbose, changes)
+            self._warn_of_unseen_reads(record)
+            return stored, kept is None
 
     def _remembered(self, name: str) -> Any:
         """Return the value in memory, unless its code has changed since it came there; else ABSENT."""
@@ -230,6 +232,18 @@ class Serving(Keeping):
         if name not in self._warned:
             self._warned.add(name)
             warnings.warn(f"{error}: doing that now", SmmWarning, stacklevel=2)
+
+    def _warn_of_unseen_reads(self, record: Record) -> None:
+        """Warn once of a metric whose reads may not all be noted; after it is stored."""
+        key = record.base_name or record.name
+        if record.reads_unseen is not None and key not in self._warned_of_reads:
+            self._warned_of_reads.add(key)
+            warnings.warn(
+                f"what metric {record.name!r} read is not fully known: {record.reads_unseen}. Read before "
+                "you start processes, and pass values in; smm why and smm status show which records say so",
+                SmmWarning,
+                stacklevel=2,
+            )
 
     def _kept_unsaved(self, name: str) -> tuple[Any, Record] | None:
         """What memory has and the storage has not."""
@@ -325,7 +339,8 @@ class Serving(Keeping):
             params=params,
             duration_seconds=duration,
             code=code,
-            inputs=tuple(flight.reads.values()),
+            inputs=_inputs_of(flight),
+            reads_unseen=flight.reads_unseen,
         )
         self._set_unsaved(name, True)  # first: who sees the value in memory must see that it is not stored
         value = self._remember(name, value, record)
@@ -375,6 +390,16 @@ class Serving(Keeping):
 
 
 def _raise_shared(flight: Flight) -> None:
-    """Who waited for a computation that failed gets its exception; not another thread's Ctrl-C."""
-    if isinstance(flight.previous, Exception):
-        raise flight.previous
+    """Raise the exception of the computation that this one has waited for, if it failed."""
+    failure = flight.shared_failure()
+    if failure is not None:
+        raise failure
+
+
+def _inputs_of(flight: Flight) -> tuple[Read, ...]:
+    """Return what a metric has read: in this process, and in those that were forked from it meanwhile."""
+    reads = dict(flight.reads)
+    for line in flight.read_by_children():
+        read = read_from_text(line)
+        reads.setdefault((read.store, read.name), read)
+    return tuple(reads.values())

@@ -104,6 +104,20 @@ class CorruptMetricError(SmmError, ValueError):
         )
 
 
+class ChangedInMemoryError(SmmError, ValueError):
+    """Something has written into the read-only arrays of a value in memory that no storage holds."""
+
+    name: str
+
+    def _sentence(self) -> str:
+        return (
+            f"the value of metric {self.name!r} in memory was changed in its place, though its arrays are "
+            f"read-only, and no storage holds it as it was; CM.compute({self.name!r}, force=True) computes "
+            "it again. numpy before 2.5 lets np.add.at and the like write into read-only arrays: give these "
+            "functions a .copy()"
+        )
+
+
 class PickleRefusedError(SmmError, ValueError):
     """A stored file holds pickled objects and the storage was not told to allow them."""
 

@@ -462,6 +462,23 @@ def _code_text(code: Code | None) -> str:
     return encoded(noted | ({"unseen": list(code.unseen)} if code.unseen else {}))
 
 
+def read_to_text(read: Read) -> str:
+    """Return a read as one line of JSON."""
+    return encoded({"name": read.name, "date": _iso(read.date), "store": read.store})
+
+
+def read_from_text(text: str) -> Read:
+    """Return the read of a line by `read_to_text`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = _read_inputs([json.loads(text)])
+    if found is None:
+        raise ValueError(f"{text!r} is no read")
+    return found[0]
+
+
 def _inputs_text(inputs: tuple[Read, ...] | None) -> str:
     if not inputs:
         return "null" if inputs is None else "[]"

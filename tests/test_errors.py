@@ -21,6 +21,7 @@ EVERY: list[tuple[type[SmmError], dict[str, Any], tuple[type[BaseException], ...
         (TypeError,),
     ),
     (errors.CorruptMetricError, {"name": "x", "path": WHERE, "reason": "it is empty"}, (ValueError,)),
+    (errors.ChangedInMemoryError, {"name": "x"}, (ValueError,)),
     (errors.PickleRefusedError, {"name": "x", "path": WHERE}, (ValueError,)),
     (errors.NewerFormatError, {"name": "x", "path": WHERE, "found": "2", "known": "1"}, (ValueError,)),
     (errors.MetricNotStoredError, {"name": "x", "where": "results"}, (KeyError, FileNotFoundError)),

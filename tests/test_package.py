@@ -67,6 +67,7 @@ LAYERS: list[set[str]] = [
     },
     # the pieces of formats, of a configuration, of a call; one pair of data and side-car; a run
     {
+        "_array_sums",
         "_code_archive",
         "_listing",
         "_npy",

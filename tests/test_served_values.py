@@ -27,9 +27,10 @@ from smm import (
     MemoryStorageInterface,
     NpyStorageInterface,
     NpzStorageInterface,
+    ParameterizedDatedCacheManager,
     StorageInterface,
 )
-from smm.errors import MetricNotStoredError, UnstorableError
+from smm.errors import ChangedInMemoryError, MetricNotStoredError, SmmWarning, UnstorableError
 from tests.stores import MAKERS, DictStorage, NumpyFiles, PickleFiles
 
 
@@ -724,3 +725,49 @@ def test_a_subclass_that_cannot_write_this(tmp_path: Path) -> None:
     assert cm.date("x") == date_before
     assert list((tmp_path / ".smm" / "tmp").iterdir()) == []
     assert cm.compute("x")[0]() == 1, "what was computed is not lost"
+
+
+# --- numpy before 2.5 writes into read-only arrays -------------------------------------------------------
+
+
+needs_old_numpy = pytest.mark.skipif(
+    np.lib.NumpyVersion(np.__version__) >= "2.5.0", reason="this numpy refuses to write into them"
+)
+
+
+@needs_old_numpy
+@pytest.mark.parametrize("inside", [False, True])
+def test_an_array_that_numpy_has_written_into_is_read_again(tmp_path: Path, inside: bool) -> None:
+    cm = ParameterizedDatedCacheManager(NpzStorageInterface(tmp_path), verbose=False)
+
+    @cm.collect
+    def counts() -> Any:
+        made = np.zeros(3)
+        return {"a": [made]} if inside else made
+
+    def array() -> Any:
+        return cm.counts()["a"][0] if inside else cm.counts()
+
+    @cm.collect(params_list=[1, 2])
+    def total(n: int) -> float:
+        return float(array().sum()) + n
+
+    assert cm.total(1) == 1.0
+    np.add.at(array(), [0, 0], 1)
+    assert array().sum() == 2.0, "nobody looked yet"
+    with pytest.warns(SmmWarning, match="written into the read-only arrays of metric 'counts' in memory"):
+        assert cm.total(2) == 2.0
+    assert array().sum() == 0.0
+
+
+@needs_old_numpy
+def test_an_unsaved_array_that_numpy_has_written_into_is_an_error(tmp_path: Path) -> None:
+    cm = ParameterizedDatedCacheManager(NpzStorageInterface(tmp_path), verbose=False)
+    cm.collect("counts")(lambda: np.zeros(3))
+    cm.collect("total", params_list=[1, 2])(lambda n: float(cm.compute("counts").sum()) + n)
+    assert cm.total(1) == 1.0
+    np.add.at(cm.compute("counts"), [0], 1)
+    with pytest.raises(ChangedInMemoryError, match="'counts' in memory was changed in its place"):
+        cm.total(2)
+    cm.compute("counts", force=True)
+    assert cm.total(2) == 2.0

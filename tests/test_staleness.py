@@ -372,7 +372,7 @@ def test_a_run_looks_at_rows_from_the_first_to_the_last(tmp_path: Path, rows: in
     assert len(told) == 1
 
 
-def test_a_read_in_a_thread_counts_where_the_context_was_copied(tmp_path: Path) -> None:
+def test_a_read_in_a_thread_of_the_metric_counts(tmp_path: Path) -> None:
     cm = ParameterizedDatedCacheManager(NpzStorageInterface(tmp_path), verbose=False)
     cm.collect("up", params_list=[1, 2])(lambda a: a)
 
@@ -387,7 +387,7 @@ def test_a_read_in_a_thread_counts_where_the_context_was_copied(tmp_path: Path) 
         return sum(found)
 
     assert cm.total() == 3
-    assert [read.name for read in cm.record("total").inputs or ()] == ["up_1"]
+    assert [read.name for read in cm.record("total").inputs or ()] == ["up_1", "up_2"]
 
 
 def test_what_another_storage_gave_is_noted_with_its_folder(tmp_path: Path) -> None:
