@@ -102,6 +102,7 @@ def ask_child(module: str, function: str, question: Any, seconds: float | None) 
         theirs.close()
         # It stays open: the child ends when it closes, and so never outlives this process.
         ours.send(question)
+        _answers(running, ours, None)
         ours.recv()
         if not _answers(running, ours, seconds):
             raise TimeoutError

@@ -11,7 +11,7 @@ import pickle
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from functools import partial
 from multiprocessing import current_process
@@ -27,6 +27,9 @@ Pack: TypeAlias = Callable[[bool], bytes]
 """The manager as bytes; by value (`smm._recipe.packed`) or not."""
 
 T = TypeVar("T")
+
+LOOK_EVERY_SECONDS = 0.5
+"""How often whatever waits for workers looks whether they still live."""
 
 _THREADS = itertools.count(1)
 
@@ -63,11 +66,31 @@ class Engine(Protocol):
     def submit(self, batch: Batch) -> Answer:
         """Have a batch worked off; an exception in place of an answer says that its worker is gone."""
 
+    def look(self) -> None:
+        """See whether the workers live. Called every `LOOK_EVERY_SECONDS` while batches are waited for.
+
+        The batches of a worker that is gone have ended soon after, with an exception.
+
+        Raises:
+            BrokenExecutor: they will not end.
+        """
+
     def kill(self, answer: Answer) -> bool:
         """End the worker of a batch, which then counts as gone; whether that can be done at all."""
 
     def close(self, *, at_once: bool) -> None:
         """Let the workers go, at once or when they are done; what was open stays with whoever opened it."""
+
+
+def result_of(future: Future[T], look: Callable[[], None]) -> T:
+    """Return what a future gives, once it has ended; until then `look` is called again and again.
+
+    Raises:
+        Exception: what the future or `look` raises.
+    """
+    while not wait([future], LOOK_EVERY_SECONDS).done:
+        look()
+    return future.result()
 
 
 def processors() -> int:
@@ -99,6 +122,9 @@ class _Here:
     def capacity(self) -> int:
         """A batch for each worker."""
         return self.workers
+
+    def look(self) -> None:
+        """Threads do not die."""
 
     def kill(self, answer: Answer) -> bool:
         """No thread can be stopped from outside."""
@@ -172,6 +198,9 @@ class Threads(_Here):
 # --- any executor ----------------------------------------------------------------------------------------
 
 
+_REPLACES = "executor='processes' replaces a worker that dies"
+
+
 class Foreign:
     """An executor that someone else made: dask's, loky's, MPI's, or one of the standard library.
 
@@ -181,6 +210,7 @@ class Foreign:
         workers: batches that are under way at once.
         everywhere: calls `prepare` in every worker; by default in whichever comes first.
         end: called when the run has ended, with whether it is to be at once.
+        look: as `Engine.look`; by default it knows the processes of the standard library's pool and of loky.
     """
 
     def __init__(
@@ -191,6 +221,7 @@ class Foreign:
         workers: int,
         everywhere: Callable[[Job, Asked], list[Ready]] | None = None,
         end: Callable[[bool], None] = lambda _at_once: None,
+        look: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
         self.workers = workers
@@ -198,6 +229,8 @@ class Foreign:
         self._executor = executor
         self._everywhere = everywhere or self._somewhere
         self._end = end
+        self._look = look or self._look_at_processes
+        self._dead: set[int] = set()
         self._under_way: set[Answer] = set()
 
     def open(
@@ -207,7 +240,7 @@ class Foreign:
         del changed
         try:
             shares = isinstance(self._executor, ThreadPoolExecutor) or answered(
-                self.name, (), lambda: self._executor.submit(is_shared, job.token).result()
+                self.name, (), lambda: result_of(self._executor.submit(is_shared, job.token), self.look)
             )
             if shares:
                 refuse_timeouts(self.name, tasks)
@@ -222,7 +255,7 @@ class Foreign:
             raise
 
     def _somewhere(self, job: Job, asked: Asked) -> list[Ready]:
-        return [self._executor.submit(prepare, job, asked).result()]
+        return [result_of(self._executor.submit(prepare, job, asked), self.look)]
 
     def capacity(self) -> int:
         """A batch for each worker."""
@@ -239,11 +272,26 @@ class Foreign:
         try:
             answer: Answer = self._executor.submit(partial(within, work) if plain else work, self._job, batch)
         except RuntimeError as error:  # which a BrokenExecutor is; or somebody has shut it down
-            why = f"{last_line(error)} (executor='processes' replaces a worker that dies)"
+            why = f"{last_line(error)} ({_REPLACES})"
             raise BrokenExecutor(why) from error
         self._under_way.add(answer)
         answer.add_done_callback(self._under_way.discard)
         return answer
+
+    def look(self) -> None:
+        """See whether the workers live, as far as that is known of such an executor."""
+        self._look()
+
+    def _look_at_processes(self) -> None:
+        """Raise if a process has died, and the executor has not noticed in the time between two looks.
+
+        It never will: what the process has started holds its pipes open, by which the executor would know.
+        """
+        processes = getattr(self._executor, "_processes", None) or {}
+        dead = {number for number, process in list(processes.items()) if process.exitcode}
+        if dead & self._dead:
+            raise BrokenExecutor(f"a worker process died ({_REPLACES})")
+        self._dead = dead
 
     def kill(self, answer: Answer) -> bool:
         """Only the worker itself can stop what it does, and does so (`Job.children`)."""

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from smm._child import ChildDiedError
-from smm._engines import Answer, Engine, Inline
+from smm._engines import LOOK_EVERY_SECONDS, Answer, Engine, Inline
 from smm._pace import Paces
 from smm._worker import Batch, Task, UnfitError, failed
 from smm.errors import FailedBeforeError, MetricNotStoredError, TimedOutError, WorkerDiedError
@@ -27,27 +27,9 @@ else:
 BATCH_SECONDS = 0.1
 """How long a batch should take: long beside the 0.2 ms of a message, short beside a person's patience."""
 
-_PATIENCE_SECONDS = 0.5
-"""How long a wait for workers lasts at once."""
-
 _MOST_IN_BATCH = 1000
 _DEATHS = 3
 """How often a worker may die over one row before that row has failed."""
-
-
-class _Events(queue.SimpleQueue["Answer | None"]):
-    """Answers as they come. Waits in pieces: a signal that comes just before a wait does not end it."""
-
-    def get(self, block: bool = True, timeout: float | None = None) -> Answer | None:
-        """The next, or `queue.Empty` after the timeout."""
-        until = time.monotonic() + (math.inf if timeout is None else timeout)
-        while True:
-            left = max(0.0, until - time.monotonic())
-            try:
-                return super().get(block, min(left, _PATIENCE_SECONDS))
-            except queue.Empty:
-                if left <= _PATIENCE_SECONDS or not block:
-                    raise
 
 
 class Memory:
@@ -132,7 +114,9 @@ class Schedule:
         self._verbose = verbose
         self._caught_up = caught_up
         self._since = datetime.now(UTC)
-        self._events = _Events()
+        # Waited for in pieces: a signal that comes just before a wait does not end it.
+        self._events: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
+        self._next_look = 0.0
         self._order = {name: index for index, name in enumerate(planned.compute)}
         self._ready: list[tuple[int, str]] = []  # a heap: what comes first in the plan goes first
         self._alone: set[str] = set()  # rows of a batch whose worker died: which of them was it?
@@ -327,18 +311,23 @@ class Schedule:
         return None
 
     def _wait(self) -> Answer | None:
-        """The next answer; None if something else has changed, or a row's time is up."""
-        if not self._deadlines:
-            return self._events.get()
+        """Return the next answer; None if there is none yet, or something else has changed.
+
+        Raises:
+            BrokenExecutor: the workers are gone.
+        """
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + LOOK_EVERY_SECONDS
+            self._engine.look()
         for answer, deadline in list(self._deadlines.items()):
-            if time.monotonic() >= deadline and not self._engine.kill(answer):
+            if now >= deadline and not self._engine.kill(answer):
                 del self._deadlines[answer]  # its worker keeps the time itself
-        nearest = min(self._deadlines.values(), default=None)
-        if nearest is None:
-            return self._events.get()
+        nearest = min(self._deadlines.values(), default=math.inf)
+        # Once it is killed, the answer comes soon.
+        timeout = min(max(nearest - now, 0.05), LOOK_EVERY_SECONDS)
         try:
-            # Once it is killed, the answer comes soon.
-            return self._events.get(timeout=max(nearest - time.monotonic(), 0.05))
+            return self._events.get(timeout=timeout)
         except queue.Empty:
             return None
 

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from smm import MemoryStorageInterface, NpzStorageInterface, ParameterizedDatedCacheManager
-from smm._schedule import _Events
+from smm._engines import Answer
+from smm._worker import Batch
 from smm.errors import (
     RunRefusedError,
     TimedOutError,
@@ -27,9 +28,10 @@ from smm.errors import (
     WorkerDiedError,
     WorkersLostError,
 )
-from smm.run import Outcome, RunReport
+from smm.run import Outcome, RunReport, plan
 from tests.pages import _copy_configs
 from tests.projects import project
+from tests.runnable import Manager, Scripted, scheduled
 from tests.running import LONG, MANAGER, Script, Stage, is_true_soon, stage, wait_until_gone
 
 __all__ = ["project", "stage"]
@@ -361,6 +363,81 @@ def test_a_row_whose_worker_is_killed_is_tried_again(stage: Stage) -> None:
     assert set(ended(report).values()) == {"computed"}
     assert stage.noted() == {str(n): 2 if n == 5 else 1 for n in range(12)}
     assert len(stage.stored()) == 12
+
+
+def test_a_worker_that_is_killed_leaves_processes_behind(stage: Stage) -> None:
+    """They hold the pipes open by whose end the pool would know."""
+    text = """
+    @CM.collect(params_list=[0, 1, 2])
+    def row(n):
+        note(n)
+        if n == 1 and once("kill"):
+            child = os.fork()
+            if not child:
+                block()
+            say(child)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return n
+    """
+    report = run(manager_of(stage, text))
+    assert set(ended(report).values()) == {"computed"}
+    assert stage.noted() == {"0": 1, "1": 2, "2": 1}
+    wait_until_gone(*map(int, stage.ear.hears()))
+
+
+def test_a_worker_that_is_killed_within_its_answer(stage: Stage) -> None:
+    text = """
+    from multiprocessing.connection import Connection
+
+    def half(self, buffer, *_):
+        os.write(self.fileno(), bytes(buffer)[:len(buffer) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @CM.collect(params_list=[0, 1, 2])
+    def row(n):
+        note(n)
+        if n == 1:
+            Connection._send = half
+        return n
+    """
+    report = run(manager_of(stage, text))
+    assert set(ended(report).values()) == {"computed"}
+    assert stage.noted() == {"0": 1, "1": 1, "2": 1}, "it had been stored"
+
+
+DIES_AT_IMPORT = """
+    import multiprocessing
+    if {where} and once("kill"):
+        if not os.fork():
+            block()
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_worker_that_dies_while_it_starts_ends_the_run(stage: Stage) -> None:
+    text = """
+    @CM.collect
+    def one():
+        return 1
+    """
+    cm = manager_of(stage, DIES_AT_IMPORT.format(where="multiprocessing.parent_process()") + text)
+    with pytest.raises(RunRefusedError, match="a worker process ended while it started"):
+        run(cm)
+    assert ended(run(cm)) == {"one": "computed"}
+
+
+def test_a_row_whose_own_process_dies_while_it_starts_is_tried_again(stage: Stage) -> None:
+    text = """
+    @CM.collect(params_list=[1], timeout="1h")
+    def row(n):
+        note(n)
+        return n
+    """
+    cm = manager_of(stage, DIES_AT_IMPORT.format(where="sys.argv[0] == '-c'") + text)
+    with spawned() as executor:
+        assert ended(run(cm, executor=executor)) == {"row_1": "computed"}
+    assert (stage.folder / "once-kill").exists()
+    assert stage.noted() == {"1": 1}
 
 
 def test_a_stale_row_whose_worker_is_killed_is_computed_again(stage: Stage) -> None:
@@ -746,6 +823,29 @@ def test_a_worker_that_dies_breaks_an_executor_handed_in(stage: Stage, make: Cal
     assert set(ended(run(cm)).values()) == {"computed", "stored"}, "no row is blamed for it"
 
 
+def test_an_executor_handed_in_whose_worker_leaves_a_process_behind(stage: Stage) -> None:
+    """Which holds the pipes open by whose end the executor would know."""
+    text = """
+    @CM.collect(params_list=[0, 1])
+    def row(n):
+        if n == 1:
+            child = os.fork()
+            if not child:
+                block()
+            note(child)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return n
+    """
+    cm = manager_of(stage, text)
+    with spawned() as executor:
+        try:
+            with pytest.raises(WorkersLostError, match=r"over 'row_1'.*executor='processes' replaces"):
+                run(cm, executor=executor)
+        finally:
+            for child in stage.noted():
+                os.kill(int(child), signal.SIGKILL)
+
+
 def test_a_pool_that_a_script_without_guard_hands_in_is_refused(stage: Stage) -> None:
     text = """
     from concurrent.futures import ProcessPoolExecutor
@@ -919,28 +1019,33 @@ def test_a_signal_that_does_not_end_a_wait_is_heard_all_the_same() -> None:
     class HeardError(Exception):
         pass
 
+    class Blocked(Scripted):
+        """A worker that does not answer before the signal has come."""
+
+        def submit(self, batch: Batch) -> Answer:
+            caller.start()
+            return super().submit(batch)
+
     def hear(_number: int, _frame: FrameType | None) -> None:
         raise HeardError
-
-    events = _Events()
 
     def call() -> None:
         # To this thread, which it does not keep from anything: the main one goes on waiting.
         signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
 
+    manager = Manager()
+    manager.add("a")
+    engine = Blocked(manager, 1)
+    schedule = scheduled(manager, plan(manager, ["a"]), engine)
+    schedule._events = queue.SimpleQueue()
     before = signal.signal(signal.SIGUSR1, hear)
-    watch = threading.Timer(LONG, events.put, [None])
-    watch.start()
     caller = threading.Timer(0.1, call)
-    caller.start()
+    watch = threading.Timer(LONG, engine.step)
+    watch.start()
     try:
         with pytest.raises(HeardError):
-            events.get()
+            list(schedule.outcomes())
     finally:
         caller.join()
         watch.cancel()
         signal.signal(signal.SIGUSR1, before)
-    events.put(None)
-    assert events.get(timeout=LONG) is None
-    with pytest.raises(queue.Empty):
-        events.get(timeout=0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import queue
 from collections import Counter
@@ -455,15 +456,17 @@ class Clock:
 
 
 class Patient(Pump):
-    """Lets the time pass that the schedule is ready to wait, before the engine answers anything."""
+    """Lets time pass up to the last deadline, before the engine answers anything."""
 
-    def __init__(self, engine: Scripted, clock: Clock) -> None:
+    def __init__(self, engine: Scripted, clock: Clock, schedule: Schedule) -> None:
         super().__init__(engine)
         self._clock = clock
+        self._schedule = schedule
 
     def get(self, timeout: float | None = None) -> Answer | None:
-        if timeout is None or self._events:
+        if self._events or not self._schedule._deadlines:
             return super().get(timeout)
+        assert timeout is not None
         self._clock.now += timeout
         raise queue.Empty
 
@@ -496,7 +499,7 @@ def timed(
     monkeypatch.setattr("smm._schedule.time", clock)
     planned = plan(manager, manager.functions_dict)
     schedule = scheduled(manager, planned, engine, timeouts={"a0": 60.0}, **options)
-    schedule._events = Patient(engine, clock)  # type: ignore[assignment]
+    schedule._events = Patient(engine, clock, schedule)  # type: ignore[assignment]
     return {outcome.name: outcome for outcome in outcomes(manager, schedule)}, clock
 
 
@@ -682,6 +685,51 @@ def test_workers_that_share_memory_are_told_to_keep_nothing() -> None:
     engine = Scripted(manager, 1)
     run_over(manager, engine)
     assert {batch.keep for batch in engine.batches} == {frozenset()}
+
+
+# --- looks at the workers --------------------------------------------------------------------------------
+
+
+class Silent(Scripted):
+    """A worker that answers nothing, and notes when it is looked at."""
+
+    def __init__(self, manager: Manager, clock: Clock) -> None:
+        super().__init__(manager, 1)
+        self._clock = clock
+        self.looks: list[float] = []
+
+    def look(self) -> None:
+        self.looks.append(self._clock.now)
+        if self._clock.now >= 1010:
+            raise BrokenExecutor("it is gone")
+
+
+@pytest.mark.parametrize("timeouts", [{}, {"a0": 0.0}, {"a0": 3.0}])
+@pytest.mark.parametrize("others", [False, True])
+def test_workers_are_looked_at_every_second_while_they_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch, timeouts: dict[str, float], others: bool
+) -> None:
+    """Also while other answers keep coming, and while an answer of a killed worker does not come."""
+    clock = Clock()
+    monkeypatch.setattr("smm._schedule.time", clock)
+    manager = many(1)
+    engine = Silent(manager, clock)
+    schedule = scheduled(manager, plan(manager, ["a0"]), engine, timeouts=timeouts)
+    monkeypatch.setattr(engine, "kill", lambda answer: True)
+
+    class Passing(Pump):
+        def get(self, timeout: float | None = None) -> Answer | None:
+            assert timeout is not None
+            clock.now += 0.01 if others else timeout
+            if others:
+                return None
+            raise queue.Empty
+
+    schedule._events = Passing(engine)  # type: ignore[assignment]
+    with pytest.raises(BrokenExecutor, match="it is gone"):
+        list(outcomes(manager, schedule))
+    assert max(b - a for a, b in itertools.pairwise([1000.0, *engine.looks])) <= 1
+    assert len(engine.looks) < 30, "no more often than it takes"
 
 
 # --- events that come late -------------------------------------------------------------------------------
