@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import BrokenExecutor
 from typing import Any
 
 from smm._child import begin, end
@@ -10,6 +12,8 @@ from smm._worker import Asked, Job, Ready, prepare
 from smm.errors import RunRefusedError, require
 
 _CONNECT_SECONDS = 10
+_WITHOUT_WORKERS_SECONDS = 60
+"""How long a scheduler may have no workers before a run that waits for them ends."""
 
 
 def engine(address: str | None, workers: int | None) -> Foreign:
@@ -50,7 +54,38 @@ def engine(address: str | None, workers: int | None) -> Foreign:
         workers=workers or threads,
         everywhere=everywhere,
         end=lambda at_once: _close(owned, at_once),
+        look=_Look(client),
     )
+
+
+class _Look:
+    """A look at the workers of a scheduler, which keeps what they had begun until others come."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._without_since: float | None = None
+
+    def __call__(self) -> None:
+        """Ask the scheduler for its workers.
+
+        Raises:
+            BrokenExecutor: it has had none for `_WITHOUT_WORKERS_SECONDS`.
+        """
+        try:
+            workers = self._client.nthreads(callback_timeout=1)
+        except (OSError, TimeoutError):  # the client itself gives up when it cannot connect again
+            return
+        now = time.monotonic()
+        if workers:
+            self._without_since = None
+        elif self._without_since is None:
+            self._without_since = now
+        elif now - self._without_since >= _WITHOUT_WORKERS_SECONDS:
+            where = self._client.scheduler.address
+            raise BrokenExecutor(
+                f"the scheduler at {where} has had no workers for {_WITHOUT_WORKERS_SECONDS} s; "
+                f"start some: dask worker {where}"
+            )
 
 
 def _client(distributed: Any, address: str | None, workers: int | None) -> tuple[Any, list[Any]]:

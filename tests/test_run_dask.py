@@ -89,6 +89,10 @@ class Cluster:
     def kill_scheduler(self) -> None:
         self._processes[0].kill()
 
+    def end_worker(self) -> None:
+        """End the worker that was started last, and its nanny."""
+        self._processes.pop().communicate(timeout=LONG)
+
     def close(self) -> None:
         """End them all."""
         for process in reversed(self._processes):
@@ -325,6 +329,29 @@ def test_a_scheduler_without_workers(stage: Stage, tmp_path_factory: pytest.Temp
     try:
         with pytest.raises(RunRefusedError, match=f"has no workers; start some: dask worker {own.address}"):
             run(manager_of(stage, ONE), own.address)
+    finally:
+        own.close()
+
+
+def test_a_scheduler_whose_workers_have_left(
+    stage: Stage, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_dask, "_WITHOUT_WORKERS_SECONDS", 1)
+    text = """
+    @CM.collect
+    def one():
+        say("begun")
+        wait()
+    """
+    own = Cluster(tmp_path_factory.mktemp("own"), workers=1)
+    try:
+        cm = manager_of(stage, text)
+        with ThreadPoolExecutor(1) as thread:
+            running = thread.submit(run, cm, own.address)
+            assert stage.ear.hears() == ["begun"]
+            own.end_worker()
+            with pytest.raises(WorkersLostError, match=r"no workers for 1 s; start some: dask worker tcp://"):
+                running.result(LONG)
     finally:
         own.close()
 
