@@ -41,14 +41,15 @@ def load_weekly() -> Result:
     number, co2 = np.genfromtxt(DATA, delimiter=",", skip_header=1, unpack=True)
     yyyymmdd = number.astype(np.int64)
     month = (yyyymmdd // 10_000 - 1970) * 12 + yyyymmdd // 100 % 100 - 1
-    date = month.astype("datetime64[M]").astype("datetime64[D]") + (yyyymmdd % 100 - 1)
+    day = (yyyymmdd % 100 - 1).astype("timedelta64[D]")
+    date = month.astype("datetime64[M]").astype("datetime64[D]") + day
     return {"date": date, "year": decimal_year(date), "co2_ppm": co2}
 
 
 def decimal_year(date: NDArray[np.datetime64]) -> Floats:
     """Days as decimal years, leap years being as long as any other."""
     year = date.astype("datetime64[Y]")
-    first, next_first = year.astype("datetime64[D]"), (year + 1).astype("datetime64[D]")
+    first, next_first = year.astype("datetime64[D]"), (year + np.timedelta64(1, "Y")).astype("datetime64[D]")
     within: Floats = (date.astype("datetime64[D]") - first) / (next_first - first)
     return year.astype(np.int64) + 1970 + within
 
@@ -64,14 +65,14 @@ def monthly_means(*, weekly: Result) -> Result:
     """
     seen = ~np.isnan(weekly["co2_ppm"])
     month_of_week = weekly["date"].astype("datetime64[M]")
-    month = np.arange(month_of_week[0], month_of_week[-1] + 1)
+    month = np.arange(month_of_week[0], month_of_week[-1] + np.timedelta64(1, "M"))
     index = (month_of_week - month[0]).astype(np.int64)[seen]
     weeks = np.bincount(index, minlength=month.size)
     total = np.bincount(index, weights=weekly["co2_ppm"][seen], minlength=month.size)
     mean = np.divide(total, weeks, out=np.full(month.size, np.nan), where=weeks > 0)
     return {
         "month": month,
-        "year": decimal_year(month.astype("datetime64[D]") + 14),
+        "year": decimal_year(month.astype("datetime64[D]") + np.timedelta64(14, "D")),
         "co2_ppm": mean,
         "weeks": weeks,
     }
