@@ -117,10 +117,11 @@ def common_dtype(arrays: Sequence[Array]) -> np.dtype[Any]:
 
 
 def gap(dtype: np.dtype[Any]) -> Any:
-    """What is missing, in an array of this dtype: NaN or NaT; None for a dtype without such."""
-    nan = math.nan
-    gaps = {"f": nan, "c": complex(nan, nan), "M": np.datetime64("NaT"), "m": np.timedelta64("NaT")}
-    return gaps.get(dtype.kind)
+    """Return what stands for a missing value in an array of this dtype: NaN or NaT, else None."""
+    if dtype.kind in "mM":
+        # In the array's own unit: numpy 2.5 warns of a NaT that is made without one.
+        return np.datetime64("NaT", "s").view(dtype.newbyteorder("="))
+    return {"f": math.nan, "c": complex(math.nan, math.nan)}.get(dtype.kind)
 
 
 def dtype_with_gaps(arrays: Sequence[Array]) -> np.dtype[Any]:

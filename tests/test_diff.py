@@ -150,7 +150,7 @@ def test_how_far_a_number_moved(one: Any, other: Any, place: str, relative: floa
         (np.array(["a"]), np.array(["a"], "U3"), "", "array of <U1, shape 1", "array of <U3, shape 1"),
         (np.array([True, False]), np.array([True, True]), "[1]", "False", "True"),
         (NAT, NAT + np.timedelta64(1, "D"), "[0]", "2020-01-01", "2020-01-02"),
-        (np.datetime64("NaT"), np.datetime64("2020"), "", "np.datetime64 NaT", "np.datetime64 2020"),
+        (np.datetime64("NaT", "D"), np.datetime64("2020"), "", "np.datetime64 NaT", "np.datetime64 2020"),
         (np.array([b"ab"], "V2"), np.array([b"ac"], "V2"), "[0]", r"b'\x61\x62' (|V2)", r"b'\x61\x63' (|V2)"),
         (10**400, 1.0, "", "int int of 1,329 bits", "float 1.0"),
     ],

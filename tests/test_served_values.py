@@ -226,6 +226,7 @@ def test_containers_are_built_anew(fetched: Callable[..., DatedCacheManager]) ->
     assert alike(cm.load("x"), tree())
 
 
+@pytest.mark.filterwarnings("ignore:Setting the shape on a NumPy array:DeprecationWarning")
 def test_shape_and_dtype_belong_to_the_caller(fetched: Callable[..., DatedCacheManager]) -> None:
     cm = fetched(lambda: np.arange(4.0))
     value = cm.load("x")
