@@ -426,14 +426,19 @@ def test_a_worker_that_dies_while_it_starts_ends_the_run(stage: Stage) -> None:
     assert ended(run(cm)) == {"one": "computed"}
 
 
-def test_a_row_whose_own_process_dies_while_it_starts_is_tried_again(stage: Stage) -> None:
+def test_a_row_whose_own_process_dies_while_it_starts_is_tried_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = """
     @CM.collect(params_list=[1], timeout="1h")
     def row(n):
         note(n)
         return n
     """
-    cm = manager_of(stage, DIES_AT_IMPORT.format(where="sys.argv[0] == '-c'") + text)
+    # Neither this process nor a worker of multiprocessing.
+    where = "os.environ['SMM_TEST_PARENT'] != str(os.getpid()) and not multiprocessing.parent_process()"
+    monkeypatch.setenv("SMM_TEST_PARENT", str(os.getpid()))
+    cm = manager_of(stage, DIES_AT_IMPORT.format(where=where) + text)
     with spawned() as executor:
         assert ended(run(cm, executor=executor)) == {"row_1": "computed"}
     assert (stage.folder / "once-kill").exists()
