@@ -1,11 +1,13 @@
 """Where an object is defined: the modules whose code runs when it is called.
 
 A name says little: `logging.os.system` is `posix.system`, a partial of it is no better, and a function
-of numpy's may call itself whatever numpy likes. So the object itself is asked, and what it wraps.
+of numpy's may call itself whatever numpy likes. So the object itself is asked, and what it wraps. A class or
+an instance may inherit what runs: then the class counts in whose `__dict__` that stands.
 """
 
 from __future__ import annotations
 
+import builtins
 import functools
 import sys
 from collections.abc import Iterator
@@ -22,6 +24,9 @@ from types import (
 from typing import Any
 
 _SLOTS = (ClassMethodDescriptorType, MethodDescriptorType, MethodWrapperType, WrapperDescriptorType)
+
+_PLAIN = ("enum", "smm", "typing")
+"""Modules whose classes only build a value, or, for smm, a storage that a configuration may have anyway."""
 
 
 def is_standard(module: str) -> bool:
@@ -41,17 +46,25 @@ def module_names(module: ModuleType) -> set[str]:
 
 
 def homes(thing: object) -> set[str]:
-    """Names of the modules that define `thing`, or everything it wraps.
+    """Return the names of the modules that define `thing`, or everything it wraps.
 
     What only passes a call on (partials, bound methods, wrappers that say what they wrap) is judged by
-    what it passes the call to. Calls nothing of `thing`'s and imports nothing, but reads attributes.
+    what it passes the call to. A class is judged by its own module and by the classes that its `__new__`, its
+    `__init__` and the `__call__` of its metaclass come from. Those of the builtin types, of enums and of
+    smm's storages do not count. Any other object is judged by its class and by the one that `__call__` comes
+    from. Calls nothing of `thing`'s and imports nothing, but reads attributes.
 
     Returns:
-        At least one name; more than one where an object and its surroundings disagree, or where it wraps
-        several. `builtins` for what belongs to no module.
+        At least one name; more than one where an object and its surroundings disagree, where it wraps
+        several, or inherits what runs. `builtins` for what belongs to no module.
     """
+    return _homes(thing, frozenset()) or {"builtins"}
+
+
+def _homes(thing: object, within: frozenset[int]) -> set[str]:
+    """Return the same without what is being judged already, by its id: a thing may wrap itself."""
     found: set[str] = set()
-    seen: set[int] = set()
+    seen = set(within)
     waiting = [thing]
     while waiting:
         one = waiting.pop()
@@ -62,21 +75,29 @@ def homes(thing: object) -> set[str]:
         if inner:
             waiting += inner
         else:
-            found |= _own_homes(one) or {"builtins"}
-    return found or {"builtins"}
+            found |= _own_homes(one, within | {id(one)}) or {"builtins"}
+    return found
 
 
 def _wrapped(thing: object) -> Iterator[object]:
-    """Every object that a call of `thing` is passed on to.
+    """Yield every object that a call of `thing` is passed on to.
 
     All of them count: `update_wrapper(partial(os.system), mine)` says `__wrapped__` of one function and calls
     another.
     """
     if isinstance(thing, functools.partial):
         yield thing.func
+        provider, call = _provided(type(thing), "__call__")
+        if provider is not functools.partial:
+            yield call
     if isinstance(thing, MethodType):
         yield thing.__func__
         return
+    if isinstance(thing, FunctionType):
+        for name in ("_partialmethod", "__partialmethod__"):  # before Python 3.13, and since
+            method = vars(thing).get(name)
+            if isinstance(method, functools.partialmethod):
+                yield method.func
     inner = getattr(thing, "__wrapped__", None)
     if inner is not None and not isinstance(thing, type):
         yield inner
@@ -85,43 +106,92 @@ def _wrapped(thing: object) -> Iterator[object]:
         yield pyfunc
 
 
-def _own_homes(thing: object) -> set[str]:
+def _own_homes(thing: object, within: frozenset[int]) -> set[str]:
     if isinstance(thing, ModuleType):
         return module_names(thing)
     if isinstance(thing, type):
-        return _names(thing.__module__)
+        return _names(thing.__module__) | _constructor_homes(thing, within)
     if isinstance(thing, _SLOTS):
         owner = getattr(thing, "__objclass__", None) or type(getattr(thing, "__self__", None))
         return _names(owner.__module__)
     if isinstance(thing, BuiltinMethodType):
-        return _names(thing.__module__) | _bound_to(thing.__self__)
+        return _names(thing.__module__) | _bound_to(thing)
     surroundings = getattr(thing, "__globals__", None)
     if isinstance(surroundings, dict):  # functions, also compiled ones
         spec = surroundings.get("__spec__")
         return _names(
             getattr(thing, "__module__", None), surroundings.get("__name__"), getattr(spec, "name", None)
         )
-    return _names(type(thing).__module__) | _call_of(type(thing))
+    return _names(type(thing).__module__) | _provider_homes(type(thing), "__call__", within)
 
 
-def _bound_to(owner: object) -> set[str]:
-    """What a function in C belongs to: its module, or the class whose method it is."""
+# --- what is inherited -----------------------------------------------------------------------------------
+
+
+def _constructor_homes(kind: type, within: frozenset[int]) -> set[str]:
+    """Return the modules whose code runs when a class is called, without those that only build a value."""
+    found: set[str] = set()
+    for owner, name in ((type(kind), "__call__"), (kind, "__new__"), (kind, "__init__")):
+        provider, _ = _provided(owner, name)
+        if vars(builtins).get(provider.__name__) is not provider and not _is_plain(provider.__module__):
+            found |= _provider_homes(owner, name, within)
+    return {home for home in found if not _is_plain(home)}
+
+
+def _is_plain(module: object) -> bool:
+    return isinstance(module, str) and lies_below(module, _PLAIN)
+
+
+def _provider_homes(kind: type, name: str, within: frozenset[int]) -> set[str]:
+    """Return the module of the class that a method comes from, and the method's own, which may be another.
+
+    A method that was made of a text (by namedtuple, for example) may name a module that does not exist.
+    """
+    provider, method = _provided(kind, name)
+    if method is None:
+        return set()
+    return _names(provider.__module__) | (_homes(method, within) & sys.modules.keys())
+
+
+def _provided(kind: type, name: str) -> tuple[type, Any]:
+    """Return the class in whose `__dict__` a method stands, and what stands there.
+
+    Returns:
+        object and None if no class has it.
+    """
+    for base in kind.__mro__:
+        if name in vars(base):
+            return base, vars(base)[name]
+    return object, None
+
+
+def _bound_to(function: BuiltinMethodType) -> set[str]:
+    """Return what a function in C belongs to: its module, or the class in which it is a method."""
+    owner = function.__self__
     if owner is None:
         return set()
     if isinstance(owner, ModuleType):
         return module_names(owner)
-    return _names((owner if isinstance(owner, type) else type(owner)).__module__)
-
-
-def _call_of(kind: type) -> set[str]:
-    """Where `__call__` of a class is defined, which may be a base class far away."""
-    for base in kind.__mro__:
-        call: Any = vars(base).get("__call__")
-        if isinstance(call, FunctionType):
-            return homes(call)
-        if call is not None:
+    kinds = (owner, type(owner)) if isinstance(owner, type) else (type(owner),)
+    bases = [base for kind in kinds for base in kind.__mro__]
+    for base in bases:
+        if _makes(vars(base).get(function.__name__), function):
             return _names(base.__module__)
-    return set()
+    if function.__module__:
+        return set()  # as functions of pybind11: their module is all that counts
+    return _names(*(base.__module__ for base in bases if base is not object))
+
+
+def _makes(entry: object, function: BuiltinMethodType) -> bool:
+    """Return whether reading an entry of a class gives this function in C."""
+    owner: Any = function.__self__
+    if isinstance(entry, staticmethod):
+        entry = entry.__func__
+    elif isinstance(entry, MethodDescriptorType) and isinstance(owner, entry.__objclass__):
+        entry = entry.__get__(owner)
+    elif isinstance(entry, ClassMethodDescriptorType) and isinstance(owner, type):
+        entry = entry.__get__(None, owner) if issubclass(owner, entry.__objclass__) else None
+    return isinstance(entry, BuiltinMethodType) and entry == function
 
 
 def _names(*names: object) -> set[str]:

@@ -222,11 +222,18 @@ class Resolver:
 
     def _check_homes(self, path: str, thing: object) -> None:
         for home in sorted(homes(thing)):
+            inherited = isinstance(thing, type) and home != thing.__module__
             if is_standard(home):
-                raise UnresolvedError(self._standard(path, home))
-            if self._allow is not None and not lies_below(home, self._allow):
                 raise UnresolvedError(
-                    f"{path!r} is defined in {home}, outside of what the caller allows, {self._allowed()}"
+                    f"{path!r} inherits what makes it from Python's standard library ({home}); "
+                    "name a function of your own, which may call it"
+                    if inherited
+                    else self._standard(path, home)
+                )
+            if self._allow is not None and not lies_below(home, self._allow):
+                how = "inherits what makes it from" if inherited else "is defined in"
+                raise UnresolvedError(
+                    f"{path!r} {how} {home}, outside of what the caller allows, {self._allowed()}"
                 )
 
     # --- sentences ---------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -394,6 +396,262 @@ def test_wrappers_of_own_functions_are_own(project: Project) -> None:
     )
     for name in ("cached", "part", "manager", "one", "method", "Callable", "table.rows", "Table"):
         assert callable(resolve(project, f"wrappers.{name}", ["wrappers"]))
+
+
+# --- what is inherited ----------------------------------------------------------------------------------
+
+MANY = """
+    import abc, collections, contextlib, ctypes, dataclasses, datetime, enum, functools, io, operator, os
+    import sqlite3, subprocess, threading, typing
+    import attrs
+    import numpy as np
+    import smm
+    from smm import StorageInterface
+    from outside_m import Base, Caller, Meta
+
+    def own(x=1): return x
+
+    # Methods in C, inherited from the standard library.
+    class DB(sqlite3.Connection):
+        def rows(self): return []
+    class Quiet(DB):
+        def __init__(self): super().__init__(":memory:")
+        def executescript(self, text): return text
+    quiet = db = Quiet()
+    db.close()
+    execute = db.execute
+    loud = super(Quiet, quiet).executescript
+    part_of_execute = functools.partial(db.execute)
+    wrapped_execute = functools.update_wrapper(functools.partial(db.execute), own)
+    class Table(dict):
+        def rows(self): return list(self)
+    table = Table()
+    class Word(str): ...
+    class Stamp(datetime.datetime):
+        @classmethod
+        def year_of(cls, text): return int(text)
+    class File(io.BytesIO): ...
+    file = File()
+    type_of = type(table).mro
+
+    # Constructors.
+    class Proc(subprocess.Popen): ...
+    class Again(Proc): ...
+    class Echo(subprocess.Popen):
+        def __init__(self, word): super().__init__(["echo", word])
+    class Worker(threading.Thread): ...
+    class MadeBy:
+        __new__ = staticmethod(subprocess.Popen)
+    class StartedBy:
+        __init__ = subprocess.Popen.__init__
+    class Runs(type):
+        __call__ = staticmethod(subprocess.run)
+    class Run(metaclass=Runs): ...
+    class Single(type):
+        def __call__(cls, *args): return super().__call__(*args)
+    class One(metaclass=Single): ...
+    part_of_proc = functools.partial(Proc)
+    class Vector(np.ndarray): ...
+    class Child(Base): ...
+    class Grown(Base):
+        def __init__(self, a): self.a = a
+    class Foreign(metaclass=Meta): ...
+
+    # Instances that can be called.
+    class Shell:
+        __call__ = staticmethod(os.system)
+    shell = Shell()
+    class Builtin:
+        __call__ = os.system
+    builtin = Builtin()
+    class Part(functools.partial): ...
+    part_of_system = Part(os.system)
+    part_of_own = Part(own)
+    class Loud(functools.partial):
+        __call__ = staticmethod(os.system)
+    loud_part = Loud(own)
+    class Inherits(Caller): ...
+    inherits = Inherits()
+    class Called:
+        def __call__(self): return 1
+        method = functools.partialmethod(lambda self, x: x, 2)
+        system = functools.partialmethod(os.system, "true")
+        @functools.singledispatchmethod
+        def by_type(self, x): return x
+    called = Called()
+    class Circle: ...
+    circle = Circle()
+    Circle.__call__ = circle
+    methodcaller = operator.methodcaller("execute")
+    libc = ctypes.CDLL(None)
+
+    # What only builds a value.
+    @dataclasses.dataclass
+    class Data: a: int = 1
+    @dataclasses.dataclass(frozen=True, slots=True)
+    class Frozen: a: int = 1
+    @attrs.define
+    class Defined: a: int = 1
+    @attrs.frozen(kw_only=True)
+    class Strict: a: int = 1
+    class Pair(typing.NamedTuple): a: int = 1
+    class Peak(collections.namedtuple("Peak", "a b")): ...
+    class Words(typing.TypedDict): a: int
+    class Colour(enum.Enum): RED = 1
+    class Level(enum.IntEnum): LOW = 1
+    class Side(enum.StrEnum): LEFT = "left"
+    class Flags(enum.Flag): A = 1
+    class Mistake(Exception): ...
+    class NoFile(FileNotFoundError): ...
+    class Shape(abc.ABC): ...
+    T = typing.TypeVar("T")
+    class Box(typing.Generic[T]): ...
+    class Area(typing.Protocol):
+        def area(self): ...
+    class Square(Area): ...
+    class Folder(smm.JsonStorageInterface): ...
+    class Memory(smm.MemoryStorageInterface): ...
+    class Keeper(StorageInterface):
+        def exists(self, name): return False
+
+    static = staticmethod(own)
+    vector = np.vectorize(own)
+    dispatch = functools.singledispatch(own)
+    context = contextlib.contextmanager(own)
+    """
+
+OUTSIDE = """
+    class Base:
+        def __init__(self, a=1): self.a = a
+        def method(self): return 1
+    class Caller:
+        def __call__(self): return 1
+    class Meta(type):
+        def __call__(cls): return 1
+    """
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("db.executescript", None),  # overridden
+        ("db.execute", "sqlite3"),
+        ("execute", "sqlite3"),
+        ("loud", "sqlite3"),
+        ("part_of_execute", "sqlite3"),
+        ("wrapped_execute", "sqlite3"),
+        ("DB.execute", "sqlite3"),
+        ("DB.rows", None),
+        ("db.rows", None),
+        ("DB", "sqlite3"),
+        ("db", "sqlite3"),
+        ("Quiet", None),
+        ("table.update", "builtins"),
+        ("table.rows", None),
+        ("Table.fromkeys", "builtins"),
+        ("Table.mro", "builtins"),
+        ("type_of", "builtins"),
+        ("Word.maketrans", "builtins"),
+        ("Stamp", "datetime"),
+        ("Stamp.fromtimestamp", "datetime"),
+        ("Stamp.year_of", None),
+        ("File", "_io"),
+        ("file.write", "_io"),
+        ("Proc", "subprocess"),
+        ("Again", "subprocess"),
+        ("Proc.communicate", "subprocess"),
+        ("Echo", None),
+        ("Worker", "threading"),
+        ("MadeBy", "subprocess"),
+        ("StartedBy", "subprocess"),
+        ("Run", "subprocess"),
+        ("One", None),
+        ("part_of_proc", "subprocess"),
+        ("Vector", "numpy"),
+        ("Child", "outside_m"),
+        ("Child.method", "outside_m"),
+        ("Grown", None),
+        ("Foreign", "outside_m"),
+        ("shell", "posix"),
+        ("builtin", "posix"),
+        ("part_of_system", "posix"),
+        ("part_of_own", None),
+        ("loud_part", "posix"),
+        ("inherits", "outside_m"),
+        ("called", None),
+        ("Called.method", None),
+        ("called.method", None),
+        ("Called.system", "posix"),
+        ("called.system", "posix"),
+        ("called.by_type", None),
+        ("circle", None),
+        ("methodcaller", "operator"),
+        ("libc.system", "_ctypes"),
+        *((name, None) for name in ("Data", "Frozen", "Defined", "Strict", "Pair", "Peak", "Words")),
+        *((name, None) for name in ("Colour", "Level", "Side", "Flags", "Mistake", "NoFile", "Shape")),
+        *((name, None) for name in ("Box", "Square", "Folder", "Memory", "Keeper", "Table", "Word")),
+        *((name, None) for name in ("own", "static", "vector", "dispatch", "context")),
+    ],
+)
+def test_what_is_inherited_counts_where_it_is_defined(
+    project: Project, name: str, module: str | None
+) -> None:
+    project.write("many.py", MANY)
+    project.write("outside_m.py", OUTSIDE)
+    path = f"many.{name}"
+    if module is None:
+        assert callable(resolve(project, path, ["many"]))
+        assert callable(resolve(project, path))
+        return
+    message = refusal(project, path, ["many"])
+    assert module in re.split(r"[^\w]", message)
+    if module in sys.stdlib_module_names:
+        assert "Python's standard library" in message
+        assert refusal(project, path) == message
+        assert refusal(project, path, ["many", module]) == message
+    else:
+        assert "outside of what the caller allows, many" in message
+        assert callable(resolve(project, path))
+        assert callable(resolve(project, path, ["many", module]))
+
+
+def test_an_inherited_constructor_is_called_that(project: Project) -> None:
+    project.write("many.py", MANY)
+    project.write("outside_m.py", OUTSIDE)
+    assert refusal(project, "many.Proc") == (
+        "'many.Proc' inherits what makes it from Python's standard library (subprocess); "
+        "name a function of your own, which may call it"
+    )
+    assert refusal(project, "many.Child", ["many"]) == (
+        "'many.Child' inherits what makes it from outside_m, outside of what the caller allows, many"
+    )
+
+
+class CMethod(ctypes.Structure):
+    """PyMethodDef of Python's C API."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("function", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    )
+
+
+UNCALLED = CMethod(b"f", None, 0x0004, None)  # METH_NOARGS
+
+
+@pytest.mark.parametrize(
+    ("module", "wanted"), [("compiled_w", {"compiled_w"}), (None, {"tests.test_resolve", "builtins"})]
+)
+def test_a_function_in_c_that_no_class_has_is_its_modules(module: str | None, wanted: set[str]) -> None:
+    class Owner(dict[str, int]): ...
+
+    make = ctypes.pythonapi.PyCFunction_NewEx
+    make.restype = ctypes.py_object
+    name = ctypes.c_void_p() if module is None else ctypes.py_object(module)
+    function = make(ctypes.byref(UNCALLED), ctypes.py_object(Owner()), name)
+    assert homes(function) == wanted
 
 
 # --- allow ----------------------------------------------------------------------------------------------
