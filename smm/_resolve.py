@@ -243,6 +243,11 @@ class Resolver:
         if parent:
             known = {info.name for info in pkgutil.iter_modules(sys.modules[parent].__path__)}
             return f"package {parent!r} has no module {last!r}{closest(last, known)}"
+        if self._allow is not None and not self._pythonpath:
+            return (
+                f"no module {name!r} where this process finds modules, and under `allow` the file adds no "
+                "folder; give one to from_config(..., pythonpath=[...]), or install the package"
+            )
         folders = [str(folder) for folder in self._pythonpath]
         known = {info.name for info in pkgutil.iter_modules(folders)}
         hint = closest(name, known) or "; set `pythonpath`, or install the package"

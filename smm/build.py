@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -59,18 +60,22 @@ def from_config(
     *,
     overrides: Mapping[str, Any] | None = None,
     allow: Iterable[str] | None = None,
+    pythonpath: Iterable[str | os.PathLike[str]] | None = None,
 ) -> DatedCacheManager:
     """Make the manager that a YAML file describes, with its metrics declared.
 
     Imports the functions it names, and so runs their modules; computes nothing and creates no folder. The
-    file's `pythonpath` is appended to `sys.path`, where it stays.
+    folders of `pythonpath` are appended to `sys.path`, where they stay.
 
     Args:
         path: the configuration file.
         overrides: values in place of the file's, by dotted key: `{"storage.metrics_dir": "/tmp/try"}`.
         allow: modules that, with what lies below them, are all that the file may name. Judged before anything
             is imported, and again by where each object is defined. An empty list allows nothing; None, every
-            module outside Python's own.
+            module outside Python's own. Unless it is None, the file does not say where modules are found: it
+            may have no `pythonpath`, and its own folder does not stand for one.
+        pythonpath: folders in which modules are found, in place of the file's; relative to the working
+            directory. The same as `pythonpath` in `overrides`, but for `$`, which means nothing here.
 
     Returns:
         A `ParameterizedDatedCacheManager` if any metric has params or dynamic creation is on, else a
@@ -80,12 +85,16 @@ def from_config(
         ConfigError: with every problem found. If a module of the user's raised while it was imported, that
             exception is the `__cause__`.
         OSError: the file cannot be read.
-        TypeError, ValueError: `allow` is no list of module names.
+        TypeError, ValueError: `allow` is no list of module names, `pythonpath` no list of folders, or both
+            `pythonpath` and `overrides` give folders.
     """
     if isinstance(allow, Iterator):
         allow = list(allow)  # workers are told, too
+    overrides = _with_pythonpath(overrides or {}, pythonpath)
     config = load_config(path, overrides=overrides)
     problems = Problems(config)
+    if allow is not None:
+        config = _without_own_pythonpath(config, problems)
     objects = named_objects(config, allow, problems)
     storage = _storage(config, objects, problems)
     # A stand-in lets the search go on where the real storage could not be made.
@@ -96,13 +105,48 @@ def from_config(
     return manager
 
 
-def _recipe(config: Config, overrides: Mapping[str, Any] | None, allow: Iterable[str] | None) -> Recipe:
-    """How another process makes the same manager: it may have another working directory."""
-    changed = dict(overrides or {})
+def _with_pythonpath(
+    overrides: Mapping[str, Any], pythonpath: Iterable[str | os.PathLike[str]] | None
+) -> Mapping[str, Any]:
+    """Return the overrides with the folders of the argument `pythonpath` among them.
+
+    Raises:
+        TypeError, ValueError: see `from_config`.
+    """
+    if pythonpath is None:
+        return overrides
+    if isinstance(pythonpath, str | os.PathLike):
+        raise TypeError(
+            f"pythonpath is the folder {os.fspath(pythonpath)!r}; give a list: [{os.fspath(pythonpath)!r}]"
+        )
+    if "pythonpath" in overrides:
+        raise ValueError("pythonpath is given as an argument and in overrides; leave one of them out")
+    return {**overrides, "pythonpath": [Path(folder) for folder in pythonpath]}
+
+
+def _without_own_pythonpath(config: Config, problems: Problems) -> Config:
+    """Return the configuration without the folders that the file itself adds to `sys.path`.
+
+    A `pythonpath` that is written in it is among the problems. What the caller gave in its place stays.
+    """
+    if config.is_overridden("pythonpath"):
+        return config
+    if config.is_written("pythonpath"):
+        problems.add(
+            ("pythonpath",),
+            "under `allow` a file may not say where modules are found; remove it, or give the folders to "
+            "from_config(..., pythonpath=[...]), which replaces it",
+        )
+    return attrs.evolve(config, pythonpath=())
+
+
+def _recipe(config: Config, overrides: Mapping[str, Any], allow: Iterable[str] | None) -> Recipe:
+    """Return how another process, which may have another working directory, makes the same manager."""
+    changed = dict(overrides)
     if any(key.startswith("storage") for key in changed) and hasattr(config.storage, "metrics_dir"):
         changed["storage.metrics_dir"] = str(config.storage.metrics_dir)
-    if "pythonpath" in changed:
-        changed["pythonpath"] = [str(folder) for folder in config.pythonpath]
+    if config.is_overridden("pythonpath"):
+        changed["pythonpath"] = list(config.pythonpath)
     return Recipe(
         make=from_config,
         path=str(config.path),

@@ -165,6 +165,16 @@ class Config:
         """The file's folder, absolute."""
         return self.origin.path.parent
 
+    def is_written(self, key: str) -> bool:
+        """Return True if the file, or an override in place of it, has this key of the outermost mapping."""
+        place = self.origin.place
+        return isinstance(place, _yaml.Places) and key in place.keys
+
+    def is_overridden(self, key: str) -> bool:
+        """Return True if the value of this key of the outermost mapping came from the overrides."""
+        place = self.origin.place
+        return isinstance(place, _yaml.Places) and place.keys.get(key) == _yaml.NO_MARK
+
     def problem(self, keys: Keys, message: str) -> Problem:
         """A problem with what `keys` lead to, with its place in the file, or the nearest place above it.
 

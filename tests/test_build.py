@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import re
 import subprocess
 import sys
@@ -531,7 +533,12 @@ def test_allow_restricts_every_dotted_path(project: Project) -> None:
 
 
 def test_what_is_allowed_is_judged_again_on_the_object(project: Project) -> None:
-    (found,) = problems(project, "metrics: {a: {function: code.np.zeros}}", allow=["code_under_test"])
+    (found,) = problems(
+        project,
+        "metrics: {a: {function: code.np.zeros}}",
+        allow=["code_under_test"],
+        pythonpath=[project.folder],
+    )
     assert "is the module numpy, outside of what the caller allows, code_under_test" in found
 
 
@@ -540,6 +547,7 @@ def test_what_is_allowed_works(project: Project) -> None:
         project,
         "{verbose: false, storage: {type: memory}, metrics: {a: {function: code.one}}}",
         allow=["code_under_test.*"],
+        pythonpath=[project.folder],
     )
     assert CM.get("a") == 1
 
@@ -553,6 +561,177 @@ def test_an_empty_allow_list_allows_nothing(project: Project) -> None:
 def test_an_allow_list_that_is_none_is_a_type_error(project: Project) -> None:
     with pytest.raises(TypeError, match="allow"):
         configured(project, "metrics: {a: {function: code.one}}", allow="code_under_test")
+
+
+# --- where modules are found ----------------------------------------------------------------------------
+
+TRUSTED = """
+    try:
+        import extras_k
+    except ImportError:
+        extras_k = None
+
+    def f(a):
+        try:
+            import later_k
+        except ImportError:
+            return a
+        return -a
+    """
+HOSTILE = "import pathlib\npathlib.Path({mark!r}).touch()"
+
+
+@pytest.fixture
+def download(project: Project) -> Path:
+    """A configuration of somebody else's, beside modules that a trusted package looks for."""
+    project.write("site/trusted_k/__init__.py", TRUSTED)
+    for name in ("extras_k", "later_k"):
+        project.write(f"download/{name}.py", HOSTILE.format(mark=str(project.folder / f"{name}-ran")))
+    return project.write(
+        "download/metrics.yaml",
+        """
+        verbose: false
+        storage: {type: npz, metrics_dir: ../results}
+        metrics: {f: {function: trusted_k.f, params_list: [[1], [2]]}}
+        """,
+    )
+
+
+def computed_apart(project: Project, arguments: str, executor: str = "threads") -> list[str]:
+    """What a process prints that has the trusted package, and runs all metrics of the download."""
+    work = project.folder / "work"
+    script = project.write(
+        "work/script.py",
+        f"""
+        import sys
+        import smm
+
+        if __name__ == "__main__":
+            before = list(sys.path)
+            CM = smm.from_config("../download/metrics.yaml", allow=["trusted_k"], {arguments})
+            report = CM.run(executor={executor!r}, workers=2, progress=False)
+            print([outcome.status for outcome in report.outcomes], CM.f.get_all())
+            print([folder for folder in sys.path if folder not in before])
+            print(sorted(name for name in sys.modules if name.endswith("_k")))
+        """,
+    )
+    path = os.pathsep.join([str(project.folder / "site"), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, script.name],
+        capture_output=True,
+        text=True,
+        cwd=work,
+        env=os.environ | {"PYTHONPATH": path},
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def marks(project: Project) -> list[str]:
+    return sorted(file.name for file in project.folder.glob("*-ran"))
+
+
+@pytest.mark.parametrize("executor", ["threads", "processes"])
+def test_what_lies_beside_a_file_is_not_imported_under_allow(
+    project: Project, download: Path, executor: str
+) -> None:
+    assert computed_apart(project, "", executor) == [
+        "['computed', 'computed'] [1, 2]",
+        "[]",
+        "['trusted_k']",
+    ]
+    assert marks(project) == []
+
+
+def test_what_lies_beside_a_file_is_imported_without_allow(project: Project, download: Path) -> None:
+    sys.path.insert(0, str(project.folder / "site"))
+    from_config(download)
+    assert marks(project) == ["extras_k-ran"], "the test above would see it"
+
+
+@pytest.mark.parametrize("executor", ["threads", "processes"])
+@pytest.mark.parametrize(
+    "arguments",
+    ["pythonpath=['../own']", "pythonpath=(Path('../own'),)", "overrides={'pythonpath': ['../own']}"],
+)
+def test_the_caller_says_where_modules_are(
+    project: Project, download: Path, arguments: str, executor: str
+) -> None:
+    project.write("own/later_k.py", "")
+    project.write("download/metrics.yaml", "pythonpath: [.]\n" + download.read_text())
+    assert computed_apart(project, arguments.replace("Path", "__import__('pathlib').Path"), executor) == [
+        "['computed', 'computed'] [-1, -2]",
+        f"[{str(project.folder / 'work' / '../own')!r}]",
+        "['later_k', 'trusted_k']" if executor == "threads" else "['trusted_k']",
+    ]
+    assert marks(project) == []
+
+
+@pytest.mark.parametrize("written", ["[.]", "[lib]", "[]"])
+def test_a_pythonpath_of_the_file_is_a_problem_under_allow(project: Project, written: str) -> None:
+    before = list(sys.path)
+    text = f"metrics: {{a: {{function: code.one}}}}\npythonpath: {written}"
+    (found,) = problems(project, text, allow=["code_under_test"])
+    assert found == (
+        "2:13: pythonpath: under `allow` a file may not say where modules are found; remove it, or give the "
+        "folders to from_config(..., pythonpath=[...]), which replaces it"
+    )
+    assert sys.path == before
+    assert "code_under_test" not in sys.modules
+
+
+def test_a_module_that_only_the_file_had_is_not_found_under_allow(project: Project) -> None:
+    (found,) = problems(project, "metrics: {a: {function: code.one}}", allow=["code_under_test"])
+    assert found.endswith(
+        "no module 'code_under_test' where this process finds modules, and under `allow` the file adds no "
+        "folder; give one to from_config(..., pythonpath=[...]), or install the package"
+    )
+
+
+def test_the_argument_pythonpath_is_in_place_of_the_files(project: Project) -> None:
+    project.write("src/found_k.py", "def f(): return 5")
+    file = project.write("metrics.yaml", "pythonpath: [missing]\nmetrics: {f: {function: found_k.f}}")
+    before = list(sys.path)
+    CM = from_config(file, pythonpath=[project.folder / "src"])
+    assert CM.functions_dict["f"]() == 5
+    assert sys.path == [*before, str(project.folder / "src")]
+
+
+def test_a_dollar_in_the_argument_pythonpath_is_a_dollar(project: Project) -> None:
+    project.write("$src/dollar_k.py", "def f(): return 6")
+    file = project.write("metrics.yaml", "metrics: {f: {function: dollar_k.f}}")
+    CM = from_config(file, pythonpath=[str(project.folder / "$src")])
+    assert pickle.loads(pickle.dumps(CM)).functions_dict["f"]() == 6
+
+
+def test_a_folder_of_the_argument_that_is_not_there_is_a_problem(project: Project) -> None:
+    project.write("code_under_test.py", CODE)
+    file = project.write("metrics.yaml", "metrics: {a: {function: code_under_test.one}}")
+    with pytest.raises(ConfigError) as caught:
+        from_config(file, pythonpath=[project.folder, project.folder / "none"])
+    assert str(caught.value) == (
+        f"overrides: pythonpath[1]: there is no folder {project.folder}/none; correct or remove it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "message"),
+    [
+        ({"pythonpath": "src"}, TypeError, "pythonpath is the folder 'src'; give a list: ['src']"),
+        ({"pythonpath": Path("src")}, TypeError, "pythonpath is the folder 'src'; give a list: ['src']"),
+        (
+            {"pythonpath": ["a"], "overrides": {"pythonpath": ["b"]}},
+            ValueError,
+            "pythonpath is given as an argument and in overrides; leave one of them out",
+        ),
+    ],
+)
+def test_a_pythonpath_that_is_no_list_or_given_twice_is_refused(
+    project: Project, more: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        configured(project, "metrics: {a: {function: code.one}}", **more)
 
 
 # --- the whole way --------------------------------------------------------------------------------------

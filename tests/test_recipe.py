@@ -252,9 +252,10 @@ def test_overrides_travel_and_mean_the_same_there(
 
 @pytest.mark.parametrize("allow", [None, ["functions"], ("functions.*",), iter(["functions"])])
 def test_what_was_allowed_is_allowed_there(
-    config: Path, elsewhere: Callable[[bytes], Any], allow: Any
+    project: Project, config: Path, elsewhere: Callable[[bytes], Any], allow: Any
 ) -> None:
-    manager = smm.from_config(config, allow=allow)
+    os.chdir(project.folder)
+    manager = smm.from_config(config, allow=allow, pythonpath=["lib"])
     again = elsewhere(pickle.dumps(manager))
     check_made_again(manager, again)
 
