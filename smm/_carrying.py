@@ -30,7 +30,7 @@ from smm._schedule import Schedule
 from smm._select import base_name, groups
 from smm._worker import Job, Task, shared
 from smm.collect import Row, first_declared, unwrapped
-from smm.errors import RunInterrupted, RunRefusedError, WorkersLostError
+from smm.errors import RunInterrupted, RunRefusedError, UnstorableError, WorkersLostError
 from smm.metric import Function
 from smm.run import Outcome, Plan, RunReport
 
@@ -48,6 +48,8 @@ class How:
     keep_going: bool = True
     keep_all: bool = False
     """Leave values in memory."""
+    keep_trying: bool = False
+    """Go on with the rows of a metric after the storage has refused one of them."""
     verbose: bool = False
     watch: Watch
     log: RunLog | None = None
@@ -90,8 +92,9 @@ def carried_out(manager: Any, planned: Plan, stored: Collection[str], how: How) 
             with _interruptible(schedule):
                 for outcome in how.watch.over(schedule.outcomes(), planned, schedule.paces, engine.workers):
                     outcomes.append(outcome)
-                    if outcome.status != "stored":
+                    if outcome.status not in ("stored", "held"):
                         _check_arrived(manager, outcome, engine)
+                        _keep_refused(manager, outcome, engine)
                         if how.log is not None:
                             how.log.hold(outcome)
         except KeyboardInterrupt as error:
@@ -116,6 +119,13 @@ def _check_arrived(manager: Any, outcome: Outcome, engine: Engine) -> None:
             reason=f"a worker has stored {outcome.name!r}, and this process does not find it: each has a "
             f"{manager._place} of its own; use executor='threads', or a storage that they share",
         )
+
+
+def _keep_refused(manager: Any, outcome: Outcome, engine: Engine) -> None:
+    """Keep a value that a worker in another process computed and its storage refused."""
+    error = outcome.error
+    if engine.apart and isinstance(error, UnstorableError) and error.value is not None:
+        manager._keep_refused(outcome.name, error.value, outcome.seconds)
 
 
 @contextlib.contextmanager
@@ -179,6 +189,8 @@ def _schedule(manager: Any, planned: Plan, stored: Collection[str], how: How) ->
         paces,
         keep_going=how.keep_going,
         keep_all=how.keep_all,
+        keep_trying=how.keep_trying,
+        base_name=lambda name: base_name(manager, name),
         verbose=how.verbose,
         caught_up=how.log.flush if how.log is not None else lambda: None,
     )

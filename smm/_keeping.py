@@ -62,6 +62,7 @@ class Keeping:
         # Of what is in `cache`, unless that keeps them itself; as the side-car's text if it comes from there.
         self._records: dict[str, Record | str] = {}
         self._unsaved: set[str] = set()  # names in `cache` that no storage holds yet
+        self._refused: set[str] = set()  # of these, those that the storage has refused
         self._readers: set[str] = set()  # names in `cache` whose values were computed from others
         self._sums: dict[str, tuple[int, int]] = {}  # by name: the id of a value, the sum over its arrays
         self._changes = 0  # how often a value was replaced by another one
@@ -139,6 +140,7 @@ class Keeping:
         for name in unsaved:
             if name not in self.cache:  # else another thread has just computed it: it is not saved
                 self._unsaved.discard(name)
+                self._refused.discard(name)
 
     # --- memory -----------------------------------------------------------------------------------------
 
@@ -177,6 +179,7 @@ class Keeping:
             self._unbounded.unready(name)
         else:
             self._unsaved.discard(name)
+            self._refused.discard(name)
         if self._bounded is not None:
             self._bounded.place(name)
 
@@ -184,6 +187,7 @@ class Keeping:
         self.cache.pop(name, None)
         self._records.pop(name, None)
         self._unsaved.discard(name)
+        self._refused.discard(name)
 
     def _drop_saved(self, name: str) -> None:
         """Let a value leave memory that the storage has; an unsaved one stays."""

@@ -104,6 +104,8 @@ def ended(outcome: Outcome) -> str:
     if outcome.status == "skipped":
         before = "it" if outcome.upstream is None else getattr(outcome.error, "name", outcome.upstream)
         return f"skipped, {before} failed in an earlier run" + ("" if outcome.upstream else _why(outcome))
+    if outcome.status == "held" and outcome.upstream is None:
+        return f"held back, the storage refused {getattr(outcome.error, 'name', 'another row')}"
     if outcome.upstream is not None:
         return f"not tried, {outcome.upstream} failed"
     if outcome.error is not None:

@@ -22,14 +22,14 @@ from smm._blame import last_line
 from smm._text import seconds, size
 from smm._values import summary
 from smm.collect import Row
-from smm.errors import CorruptMetricError, FailedBeforeError, MetricNotStoredError
+from smm.errors import CorruptMetricError, FailedBeforeError, MetricNotStoredError, UnstorableError
 from smm.manager import DatedCacheManager
 from smm.protocols import FolderStorage
 
 if TYPE_CHECKING:
     from smm._pace import Forecast, MetricForecast
     from smm.metric import Record
-    from smm.run import Outcome, RunReport
+    from smm.run import Outcome, RunReport, Status
 
 _MOST_FAILURES = 20
 """Failures of a run that are shown one by one."""
@@ -94,15 +94,15 @@ def run_tables(report: RunReport, base_names: Mapping[str, str]) -> list[Rendera
     for outcome in report.outcomes:
         by_base.setdefault(base_names.get(outcome.name, outcome.name), []).append(outcome)
     by_base = {base_name: outcomes for base_name, outcomes in by_base.items() if outcomes}
-    skipped = ["skipped"] if report.of("skipped") else []
-    numbers = ("computed", "already stored", "failed", *skipped, "time")
+    rare = {status: label for status, label in _RARE.items() if report.of(status)}
+    numbers = ("computed", "already stored", "failed", *rare.values(), "time")
     table = new_table("metric", *numbers, numbers=numbers)
     for base_name, outcomes in by_base.items():
         busy = sum(outcome.seconds for outcome in outcomes)
-        table.add_row(Text(base_name), *_run_cells(outcomes, busy, bool(skipped)))
+        table.add_row(Text(base_name), *_run_cells(outcomes, busy, rare))
     if len(by_base) != 1:
         table.add_section()
-        cells = _run_cells(report.outcomes, report.seconds, bool(skipped))
+        cells = _run_cells(report.outcomes, report.seconds, rare)
         table.add_row(Text("in all", style="bold"), *cells)
     parts: list[RenderableType] = [table]
     if failed := (*report.of("failed"), *report.of("skipped")):
@@ -114,20 +114,43 @@ def run_tables(report: RunReport, base_names: Mapping[str, str]) -> list[Rendera
             ]
         if report.log is not None:
             parts += ["", f"tracebacks are in {_short(str(report.log))}"]
+    parts += _refusals(report, base_names)
     if report.left:
         parts += ["", f"not come to: {report.left:,}; run again for the rest"]
     return parts
 
 
-def _run_cells(outcomes: Sequence[Outcome], duration: float, skipped: bool) -> list[RenderableType]:
-    counts = dict.fromkeys(("computed", "stored", "failed", "skipped"), 0)
+_RARE: dict[Status, str] = {"skipped": "skipped", "held": "held back"}
+"""The ways to end that have a column only where they occur."""
+
+
+def _refusals(report: RunReport, base_names: Mapping[str, str]) -> Iterator[RenderableType]:
+    """What the storage has refused, what has become of it, and what to do."""
+    refused: dict[str, list[Outcome]] = {}
+    for outcome in report.of("failed"):
+        if isinstance(outcome.error, UnstorableError) and outcome.upstream is None:
+            refused.setdefault(base_names.get(outcome.name, outcome.name), []).append(outcome)
+    for base_name, outcomes in refused.items():
+        held = sum(base_names.get(each.name, each.name) == base_name for each in report.of("held"))
+        values = "1 value was" if len(outcomes) == 1 else f"{len(outcomes):,} values were"
+        rest = f", and {held:,} more {'row was' if held == 1 else 'rows were'} held back" if held else ""
+        yield ""
+        yield Text(f"{base_name}: {values} computed and refused by the storage{rest}.")
+        yield Text(
+            "A refused value is lost with this process. Let the function return what the storage keeps, or "
+            "take another storage; --keep-trying computes the other rows all the same"
+        )
+
+
+def _run_cells(outcomes: Sequence[Outcome], duration: float, rare: Iterable[Status]) -> list[RenderableType]:
+    counts = dict.fromkeys(("computed", "stored", "failed", "skipped", "held"), 0)
     for outcome in outcomes:
         counts[outcome.status] += 1
     return [
         count_cell(counts["computed"], "green"),
         count_cell(counts["stored"]),
         count_cell(counts["failed"], "bold red"),
-        *([count_cell(counts["skipped"], "yellow")] if skipped else []),
+        *(count_cell(counts[status], "yellow") for status in rare),
         seconds(duration) if duration >= 0.001 else Text("-", style="dim"),
     ]
 

@@ -45,6 +45,7 @@ class Running(Trusting):
         force: bool = False,
         keep_going: bool = True,
         retry_failed: bool = False,
+        keep_trying: bool = False,
         progress: bool | None = None,
     ) -> RunReport:
         """Bring every declared metric, or those named, to the storage: what is missing is computed.
@@ -65,6 +66,8 @@ class Running(Trusting):
             force: compute those of `names` that are stored, too.
             keep_going: go on after a failure; False ends the run after it, as Ctrl-C does.
             retry_failed: also try what failed in an earlier run.
+            keep_trying: compute the other rows of a metric after the storage has refused the value of one.
+                They are held back else, since it would most likely refuse theirs, too.
             progress: tell on standard error how far it is: bars on a terminal or in a notebook, else lines.
                 None for what the manager's `verbose` says.
 
@@ -84,7 +87,9 @@ class Running(Trusting):
         chosen = self._chosen(names)
         if not force:
             self._save_unsaved(chosen, False)  # what cannot be stored now is one of the rows to compute
-        planned, stored = self._planned(chosen, force=force, retry_failed=retry_failed)
+        planned, stored = self._planned(
+            chosen, force=force, retry_failed=retry_failed, keep_trying=keep_trying
+        )
         self._tell_of_stale(planned.stored)
         show = self.verbose if progress is None else progress
         engine = _carrying.engine_of(
@@ -94,7 +99,9 @@ class Running(Trusting):
         )
         log = _carrying.new_log(self) if planned.compute or planned.skipped else None
         with _carrying.watching(show) as watch, contextlib.closing(log) if log else contextlib.nullcontext():
-            how = _carrying.How(engine=engine, keep_going=keep_going, watch=watch, log=log)
+            how = _carrying.How(
+                engine=engine, keep_going=keep_going, keep_trying=keep_trying, watch=watch, log=log
+            )
             loud = hushed.set(True)
             try:
                 return _carrying.carried_out(self, planned, stored, how)
@@ -212,19 +219,35 @@ class Running(Trusting):
         return select(self, patterns) if patterns else []
 
     def _planned(
-        self, chosen: Sequence[str], *, force: bool, retry_failed: bool
+        self, chosen: Sequence[str], *, force: bool, retry_failed: bool, keep_trying: bool = False
     ) -> tuple[Plan, Collection[str]]:
         from smm._select import stored_names
         from smm.run import plan
 
         stored = stored_names(self) - self._unsaved
-        failed = None if retry_failed else self._failed_before
+        failed = None
+        if not retry_failed:
+            failed = self._failed_before if keep_trying else self._not_worth_a_try
         stale = self._stale_for_this_run() if self._may_recompute else None
         return plan(self, chosen, force=force, stored=stored, failed=failed, stale=stale), stored
 
     def _stale_for_this_run(self) -> Callable[[str], Reason | None]:
         look = self._staleness.look()
         return lambda name: self._stale_for_a_run(name, look)
+
+    def _not_worth_a_try(self, names: Collection[str]) -> Mapping[str, Failed]:
+        """Of these, those that failed before, and the other rows of metrics that the storage refused then."""
+        from smm._select import base_name
+
+        failed = dict(self._failed_before(names))
+        refused = {
+            base_name(self, name): noted for name, noted in failed.items() if noted.kind == "UnstorableError"
+        }
+        if refused:
+            for name in names:
+                if (noted := refused.get(base_name(self, name))) is not None:
+                    failed.setdefault(name, noted)
+        return failed
 
     def _failed_before(self, names: Collection[str]) -> Mapping[str, Failed]:
         from smm._runlog import failures
@@ -245,7 +268,11 @@ class Running(Trusting):
 
     def _noted_declaration(self, name: str) -> dict[str, Any]:
         """What a row's failure may come from besides its code."""
-        noted: dict[str, Any] = {"storage": type(self.storage_interface).__qualname__}
+        storage = self.storage_interface
+        noted: dict[str, Any] = {"storage": type(storage).__qualname__}
+        for option in ("allow_pickle", "list_limit"):  # which decide on what is refused
+            if getattr(storage, option, None):
+                noted[option] = getattr(storage, option)
         row = self.functions_dict.get(name)
         if isinstance(row, Row):
             noted |= {"timeout_seconds": row.rows.timeout_seconds, "reads": None}

@@ -16,7 +16,14 @@ from smm._child import ChildDiedError
 from smm._engines import LOOK_EVERY_SECONDS, Answer, Engine, Inline
 from smm._pace import Paces
 from smm._worker import Batch, Task, UnfitError, failed
-from smm.errors import FailedBeforeError, MetricNotStoredError, TimedOutError, WorkerDiedError
+from smm.errors import (
+    FailedBeforeError,
+    HeldBackError,
+    MetricNotStoredError,
+    TimedOutError,
+    UnstorableError,
+    WorkerDiedError,
+)
 from smm.run import Outcome, Plan, Runnable, Status
 
 if TYPE_CHECKING:
@@ -85,6 +92,8 @@ class Schedule:
         paces: what rows take; learns.
         keep_going: go on after a failure; else stop.
         keep_all: leave computed values in memory, where the engine shares it.
+        keep_trying: go on with the rows of a metric after the storage has refused one of them.
+        base_name: gives the base name of a row.
         verbose: have workers print what they do.
         caught_up: called when all that has ended has been given, before the next rows are waited for.
     """
@@ -100,6 +109,8 @@ class Schedule:
         *,
         keep_going: bool = True,
         keep_all: bool = False,
+        keep_trying: bool = False,
+        base_name: Callable[[str], str] = lambda name: name,
         verbose: bool = False,
         caught_up: Callable[[], None] = lambda: None,
     ) -> None:
@@ -111,6 +122,9 @@ class Schedule:
         self.paces = paces
         self._memory = Memory(manager, planned, keep_all=keep_all)
         self._keep_going = keep_going
+        self._keep_trying = keep_trying
+        self._base_name = base_name
+        self._refusals: dict[str, HeldBackError] = {}  # by base name
         self._verbose = verbose
         self._caught_up = caught_up
         self._since = datetime.now(UTC)
@@ -219,8 +233,26 @@ class Schedule:
         for read in self._plan.reads[name]:
             outcome = self._ended.get(read)
             if outcome is not None and outcome.error is not None:
-                return Outcome(name=name, status="failed", error=outcome.error, upstream=read)
-        return None
+                status: Status = "held" if outcome.status == "held" else "failed"
+                return Outcome(name=name, status=status, error=outcome.error, upstream=read)
+        return self._held(name)
+
+    def _held(self, name: str) -> Outcome | None:
+        """The outcome of a row that is held back, since the storage refused another row of the metric."""
+        refusal = self._refusals.get(self._base_name(name)) if self._refusals else None
+        return None if refusal is None else Outcome(name=name, status="held", error=refusal)
+
+    def _hold_back(self) -> Iterator[Outcome]:
+        """Take the rows of metrics whose values are refused out of those that are ready."""
+        held = [outcome for _, name in self._ready if (outcome := self._held(name)) is not None]
+        if held:
+            names = {outcome.name for outcome in held}
+            self._ready = [entry for entry in self._ready if entry[1] not in names]
+            heapq.heapify(self._ready)
+        for outcome in sorted(held, key=lambda outcome: self._order[outcome.name]):
+            yield self._note(outcome)
+            for reader in self._freed_by(outcome.name):
+                yield from self._met(reader)
 
     def _note(self, outcome: Outcome) -> Outcome:
         self._ended[outcome.name] = outcome
@@ -260,7 +292,13 @@ class Schedule:
             if single:
                 break
         keep = self._memory.wanted_of(tuple(tasks)) if self._engine.apart else frozenset()
-        return Batch(tasks=tuple(tasks), keep=keep, keep_going=self._keep_going, verbose=self._verbose)
+        return Batch(
+            tasks=tuple(tasks),
+            keep=keep,
+            keep_going=self._keep_going,
+            keep_trying=self._keep_trying,
+            verbose=self._verbose,
+        )
 
     # --- and back ---------------------------------------------------------------------------------------
 
@@ -291,6 +329,8 @@ class Schedule:
         broken = self._submit_ahead(outcomes)
         for outcome in outcomes:
             yield from self._end(outcome)
+        if self._refusals and len(done) < len(batch.tasks):
+            yield from self._hold_back()
         if not self._engine.apart:
             self._memory.sweep(done)
         if broken is not None:
@@ -336,13 +376,19 @@ class Schedule:
         if outcome.status == "failed" or name in self._tries:
             tries = self._tries[name] = self._tries.get(name, 0) + 1
             seconds = self._seconds[name] = self._seconds.get(name, 0.0) + outcome.seconds
-            if outcome.status == "failed" and tries <= self._retries(name) and not self._stopping:
+            is_refused = isinstance(outcome.error, UnstorableError)  # it would be refused again
+            may_retry = outcome.status == "failed" and not self._stopping and not is_refused
+            if may_retry and tries <= self._retries(name):
                 heapq.heappush(self._ready, (self._order[name], name))
                 return
             outcome = attrs.evolve(outcome, tries=tries, seconds=seconds)
         yield self._note(outcome)
         for reader in self._freed_by(name):
             yield from self._met(reader)
+        if isinstance(outcome.error, UnstorableError) and not self._keep_trying:
+            refusal = HeldBackError(name=name, refusal=str(outcome.error))
+            self._refusals.setdefault(self._base_name(name), refusal)
+            yield from self._hold_back()
 
     def _too_late(self, task: Task) -> Outcome:
         seconds = task.timeout_seconds or 0.0

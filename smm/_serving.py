@@ -10,7 +10,7 @@ from typing import Any
 from smm import _flights, _warm
 from smm._flights import Flight
 from smm._keeping import ABSENT, Keeping, is_sidecar
-from smm._shelf import new_record, nobody_else_has
+from smm._shelf import copied, new_record, nobody_else_has
 from smm._text import seconds
 from smm.collect import Row
 from smm.errors import (
@@ -21,7 +21,7 @@ from smm.errors import (
     closest,
 )
 from smm.identity import check_base_name
-from smm.metric import Read, Record, SideCar, read_from_text
+from smm.metric import Code, Read, Record, SideCar, read_from_text
 from smm.protocols import SIDECAR
 
 
@@ -250,8 +250,30 @@ class Serving(Keeping):
         value = self.cache.get(name, ABSENT) if name in self._unsaved else ABSENT
         if value is ABSENT:
             return None
-        record = self._record_in_memory(name)
-        return value, record or new_record(name)  # someone may fill `cache` by hand
+        record = self._record_in_memory(name) or new_record(name)  # someone may fill `cache` by hand
+        if name in self._refused and record.code != self._staleness.code(name):
+            return None  # the function may give something else by now, which the storage keeps
+        return value, record
+
+    def _keep_refused(
+        self,
+        name: str,
+        value: Any,
+        duration_seconds: float,
+        *,
+        row: Callable[[], Any] | None = None,
+        code: Code | None = None,
+        flight: Flight | None = None,
+    ) -> None:
+        """Keep a value that the storage has refused in memory, unsaved: it was expensive.
+
+        A `get` or `save` tries to store it again, and computes only once the code is another one.
+        """
+        row = row or self.functions_dict.get(name)
+        record = _record_of(name, row, duration_seconds, code or self._staleness.code(name), flight)
+        self._refused.add(name)
+        self._set_unsaved(name, True)
+        self._remember(name, copied(value), record)
 
     def _from_storage(
         self,
@@ -329,19 +351,12 @@ class Serving(Keeping):
             flight.failure = error
             if isinstance(error, UnstorableError) and made:
                 error.value = made[0]
+                duration = time.perf_counter() - started
+                self._keep_refused(name, made[0], duration, row=row, code=code, flight=flight)
             else:
                 error.add_note(f"while computing metric {name!r}")
             raise
-        base_name, params = (row.rows.base_name, row.noted_params()) if isinstance(row, Row) else (None, None)
-        record = new_record(
-            name,
-            base_name=base_name,
-            params=params,
-            duration_seconds=duration,
-            code=code,
-            inputs=_inputs_of(flight),
-            reads_unseen=flight.reads_unseen,
-        )
+        record = _record_of(name, row, duration, code, flight)
         self._set_unsaved(name, True)  # first: who sees the value in memory must see that it is not stored
         value = self._remember(name, value, record)
         if self._tells(verbose):
@@ -355,7 +370,7 @@ class Serving(Keeping):
             published = self._shelf.write(name, value, record)
         except UnstorableError as error:
             error.value = value
-            self._drop(name)
+            self._refused.add(name)
             raise
         except OSError as error:
             error.add_note(f"the value of {name!r} is in memory, unsaved: CM.save({name!r}) tries again")
@@ -394,6 +409,26 @@ def _raise_shared(flight: Flight) -> None:
     failure = flight.shared_failure()
     if failure is not None:
         raise failure
+
+
+def _record_of(
+    name: str,
+    row: Callable[[], Any] | None,
+    duration_seconds: float,
+    code: Code | None,
+    flight: Flight | None,
+) -> Record:
+    """Return the record of a computation that has just ended; without a flight its reads are not known."""
+    base_name, params = (row.rows.base_name, row.noted_params()) if isinstance(row, Row) else (None, None)
+    return new_record(
+        name,
+        base_name=base_name,
+        params=params,
+        duration_seconds=duration_seconds,
+        code=code,
+        inputs=None if flight is None else _inputs_of(flight),
+        reads_unseen=None if flight is None else flight.reads_unseen,
+    )
 
 
 def _inputs_of(flight: Flight) -> tuple[Read, ...]:

@@ -89,6 +89,8 @@ class Batch:
     """Of what they read, what rows that are still to come read too."""
     keep_going: bool = True
     """Go on after a row that fails; else it is the last one."""
+    keep_trying: bool = False
+    """Go on after a row that the storage refuses; else it is the last one."""
     verbose: bool = False
     """Print a line for everything that is done."""
 
@@ -201,7 +203,8 @@ def work(job: Job, batch: Batch) -> list[Outcome]:
         else:
             outcome = compute(manager, task, verbose=batch.verbose, worker=worker)
         ended.append(_portable(outcome) if own else outcome)
-        is_last = outcome.status == "failed" and not batch.keep_going
+        is_refused = isinstance(outcome.error, UnstorableError) and not batch.keep_trying
+        is_last = is_refused or (outcome.status == "failed" and not batch.keep_going)
         if is_last or time.perf_counter() - started > LONGEST_SECONDS:
             break
     if own:
@@ -298,7 +301,7 @@ class _SentError(Exception):
     """An error on its way: comes out as itself where pickle can make it again, else as a `WorkerError`.
 
     Pickled by itself, since what cannot be made again would take the whole answer with it, and with that
-    the worker. A value that no storage would keep stays behind: it may be large.
+    the worker. A value that the storage refused comes along, if it can be pickled; else a note says so.
     """
 
     def __init__(self, error: BaseException) -> None:
@@ -307,15 +310,23 @@ class _SentError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         error = self._error
-        if isinstance(error, UnstorableError):
-            make, (kind, data) = error.__reduce__()
-            error = make(kind, {**data, "value": None})
         try:
             pickled = pickle.dumps(error)
-        except Exception:  # noqa: BLE001 - whatever a class of the user's raises
+        except Exception as problem:  # noqa: BLE001 - whatever a class of the user's raises
             pickled = b""
+            if isinstance(error, UnstorableError):
+                error = without_value(error, problem)
+                pickled = pickle.dumps(error)
         notes = tuple(str(note) for note in getattr(error, "__notes__", ()))
         return _arrived, (pickled, type(error).__qualname__, message(error), notes)
+
+
+def without_value(error: UnstorableError, problem: BaseException) -> UnstorableError:
+    """Return a refusal without the value that was refused, and a note that says why."""
+    make, (kind, data) = error.__reduce__()
+    bare: UnstorableError = make(kind, {**data, "value": None})
+    bare.add_note(f"the worker could not hand its value back: {type(problem).__name__}: {problem}")
+    return bare
 
 
 def _arrived(pickled: bytes, kind: str, text: str, notes: tuple[str, ...]) -> BaseException:

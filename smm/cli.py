@@ -134,6 +134,7 @@ def _running(command: C) -> C:
 @takes_names
 @_running
 @click.option("--fail-fast", is_flag=True, help="Begin nothing more once a metric has failed.")
+@click.option("--keep-trying", is_flag=True, help="Go on with a metric's rows once the storage refused one.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be computed: the same as smm plan.")
 @click.option("--no-progress", is_flag=True, help="Say nothing while it goes.")
 @click.option("-v", "--verbose", is_flag=True, help="Print tracebacks of what fails.")
@@ -143,10 +144,11 @@ def run(target: str, names: tuple[str, ...], dry_run: bool, settings: tuple[str,
     """Compute and store what is missing, upstream first.
 
     A metric that fails does not stop the others, and is not tried again until its code or an input changes.
-    Exit code 1 says that one failed, now or before. Ctrl-C lets what is running end and be stored, and keeps
-    what is done; a second one stops at once.
+    Once the storage has refused the value of a row, the metric's other rows are held back. Exit code 1 says
+    that one failed, now or before. Ctrl-C lets what is running end and be stored, and keeps what is done; a
+    second one stops at once.
 
-    With --json: seconds, computed, stored, failed, skipped, left, interrupted, executor, workers, log,
+    With --json: seconds, computed, stored, failed, skipped, held, left, interrupted, executor, workers, log,
     metrics (name, status, seconds, worker, tries, error: null, or type, message, where, traceback, upstream).
     """
     as_json = how.pop("as_json")
@@ -173,6 +175,7 @@ def _run(
                 force=how["force"],
                 retry_failed=how["retry_failed"],
                 keep_going=not how["fail_fast"],
+                keep_trying=how["keep_trying"],
                 progress=not how["no_progress"],
             )
     except RunInterrupted as interrupted:
@@ -188,7 +191,7 @@ def _run(
         _print_tracebacks(report)
     if report.interrupted:
         _leave(INTERRUPTED)
-    if report.of("failed") or report.of("skipped"):
+    if report.of("failed") or report.of("skipped") or report.of("held"):
         raise SystemExit(FAILED)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, ca
 
 from smm._warm import Known
 from smm.collect import Row, Rows
-from smm.errors import MetricNotStoredError
+from smm.errors import HeldBackError, MetricNotStoredError
 from smm.metric import Function, NameFunction, Record
 
 if TYPE_CHECKING:
@@ -171,7 +171,9 @@ class _Together:
                 except Exception as error:  # noqa: BLE001 - kept, and raised below
                     failures[name] = error
         if failures:
-            first = failures[next(name for name in rows.names if name in failures)]
+            failed = [failures[name] for name in rows.names if name in failures]
+            own = [error for error in failed if not isinstance(error, HeldBackError)]
+            first = (own or failed)[0]
             first.add_note(
                 f"{len(failures)} of {len(rows.entries)} rows of {rows.base_name!r} failed; "
                 "the others are stored"

@@ -390,6 +390,21 @@ class FailedBeforeError(SmmError, RuntimeError):
         )
 
 
+class HeldBackError(SmmError, RuntimeError):
+    """A row was not computed, because the storage refused the value of another row of the metric."""
+
+    name: str
+    """The row that was refused."""
+    refusal: str
+    """The sentence of the refusal."""
+
+    def _sentence(self) -> str:
+        return (
+            f"not computed, since the storage refused {self.name!r} of the same metric: {self.refusal}; "
+            "keep_trying=True, or smm run --keep-trying, computes the other rows all the same"
+        )
+
+
 class RunInterrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM ended a run; what was running then has been finished and stored.
 

@@ -21,7 +21,7 @@ else:
 
 _set = object.__setattr__
 
-Status: TypeAlias = Literal["computed", "stored", "failed", "skipped"]
+Status: TypeAlias = Literal["computed", "stored", "failed", "skipped", "held"]
 
 
 class Runnable(Protocol):
@@ -66,7 +66,7 @@ class Outcome:
     status: Status
     """`stored` was there before, or was computed meanwhile by another process or for a row that reads it;
     `computed` is stored now; `failed` is not, or not anew; `skipped` failed in an earlier run and was not
-    tried, nor what reads it."""
+    tried, nor what reads it; `held` was not tried, because the storage refused another row of the metric."""
     seconds: float = 0.0
     """How long a worker was busy with it, all tries together."""
     worker: str = ""
@@ -139,7 +139,7 @@ class RunReport:
 
     def counts(self) -> dict[str, int]:
         """How many metrics ended in each way."""
-        found = dict.fromkeys(("computed", "stored", "failed", "skipped"), 0)
+        found = dict.fromkeys(("computed", "stored", "failed", "skipped", "held"), 0)
         for outcome in self.outcomes:
             found[outcome.status] += 1
         return found

@@ -59,6 +59,7 @@ EVERY: list[tuple[type[SmmError], dict[str, Any], tuple[type[BaseException], ...
         (RuntimeError,),
     ),
     (errors.WorkerError, {"kind": "OddError", "text": "no"}, (RuntimeError,)),
+    (errors.HeldBackError, {"name": "x_1", "refusal": "S cannot keep it"}, (RuntimeError,)),
     (errors.FailedBeforeError, {"name": "x", "kind": "OddError", "text": "no"}, (RuntimeError,)),
     (
         errors.ConfigError,

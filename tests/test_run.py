@@ -602,7 +602,7 @@ def test_a_report_sorts_by_how_things_ended() -> None:
     assert report.of("computed") == (done,)
     assert report.of("failed") == (bad,)
     assert report.of("stored") == ()
-    assert report.counts() == {"computed": 1, "stored": 0, "failed": 1, "skipped": 0}
+    assert report.counts() == {"computed": 1, "stored": 0, "failed": 1, "skipped": 0, "held": 0}
 
 
 @pytest.mark.parametrize(

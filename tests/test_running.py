@@ -119,7 +119,7 @@ def test_all_that_is_declared(cm: Any, folder: Path) -> None:
     assert (cm.f(2), cm.g()) == (22, "g")
     assert calls == {"up": 2, "f": 2, "g": 1}
     assert (report.left, report.interrupted, report.executor, report.workers) == (0, False, "threads", 2)
-    assert report.counts() == {"computed": 5, "stored": 0, "failed": 0, "skipped": 0}
+    assert report.counts() == {"computed": 5, "stored": 0, "failed": 0, "skipped": 0, "held": 0}
     assert repr(report).startswith("<RunReport: 5 computed, ")
     assert logged(report) == ended(report)
     again = cm.run()
