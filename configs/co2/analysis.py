@@ -101,7 +101,7 @@ def seasonal_cycle(harmonics: int, start: int = 1959, years: int = 43, *, weekly
     """
     year, co2 = _within(weekly, start, years)
     design = np.hstack([_polynomial(year, degree=3), _season(year, harmonics)])
-    beta = np.linalg.lstsq(design, co2)[0]
+    beta = np.linalg.lstsq(design, co2, rcond=None)[0]
     residual = co2 - design @ beta
     day = np.arange(365)
     cycle = cycle_at(day / 365, beta[4:])
@@ -169,7 +169,7 @@ def trend(degree: int, start: int, years: int, *, monthly: Result, cycle: Result
     year, co2 = _within(monthly, start, years)
     co2 = co2 - cycle_at(year, cycle["coefficients_ppm"])
     design = _polynomial(year, degree)
-    beta = np.linalg.lstsq(design, co2)[0]
+    beta = np.linalg.lstsq(design, co2, rcond=None)[0]
     residual = co2 - design @ beta
     r = float(residual[1:] @ residual[:-1] / (residual @ residual))
     effective = co2.size * (1 - r) / (1 + r) if r > 0 else float(co2.size)
@@ -260,7 +260,7 @@ def compare_block_lengths(degree: int = 3, *, series: Result, CM: Any) -> Result
     """
     year, co2 = _without_gaps(series)
     design = _polynomial(year, degree)
-    residual = co2 - design @ np.linalg.lstsq(design, co2)[0]
+    residual = co2 - design @ np.linalg.lstsq(design, co2, rcond=None)[0]
     variance = float(residual @ residual) / (co2.size - degree - 1)
     results = [result for result in CM.growth_rate.get_all() if result["degree"] == degree]
     weeks = np.array([result["block_weeks"] for result in results])
