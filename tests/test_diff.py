@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,9 +25,9 @@ from smm import (
     ParameterizedDatedCacheManager,
 )
 from smm._compare import Change, compare
-from smm.cli import main
 from smm.errors import StorageAbilityError, TargetError, UnknownMetricError
 from smm.maintain import Difference, diff, ranked
+from tests.commands import run_cli as smm
 from tests.projects import Project, project
 from tests.stores import DictStorage, PickleFiles
 from tests.strategies import npz_values
@@ -510,13 +509,6 @@ CONFIG = """
         inputs: {path: {metric: walk, params: [seed]}}
         params_list: [1, 2]
 """
-
-
-def smm(*arguments: str) -> Result:
-    result = CliRunner().invoke(main, arguments)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 @pytest.fixture

@@ -375,7 +375,11 @@ Row = namedtuple("Row", "a b")
         (types.SimpleNamespace(), "", "an object of class types.SimpleNamespace"),
         (np.longdouble(1), "", "an object of class numpy.longdouble"),
         (np.array([object()]), "", "an array of dtype object"),
-        (np.ma.masked_array([1]), "", "an object of class numpy.ma.MaskedArray, a subclass of ndarray"),
+        (
+            np.ma.masked_array([1]),
+            "",
+            f"an object of class {np.ma.MaskedArray.__module__}.MaskedArray, a subclass of ndarray",
+        ),
         (np.array([(1,)], dtype=[("a", "i4")])[0], "", "an object of class numpy.void"),
         ([1, (2, {"a": [object()]})], "[1][1]['a'][0]", "an object of class object"),
         ({10**5000: sys}, "[<int of 16610 bits>]", "an object of class module"),

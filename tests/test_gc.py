@@ -12,9 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import click
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,11 +30,11 @@ from smm._files import NewFile
 from smm._moving import Journal
 from smm._rename_plan import RenamePendingError
 from smm._shelf import Shelf
-from smm.cli import main
 from smm.errors import StorageAbilityError
 from smm.maintain import Garbage, gc, remove, stored_names
 from smm.metric import Metric
 from smm.testing import files_below
+from tests.commands import run_cli as smm
 from tests.projects import Project, project
 from tests.stores import DictStorage
 
@@ -471,13 +471,6 @@ CONFIG = """
 """
 
 
-def smm(*arguments: str, text: str | None = None) -> Result:
-    result = CliRunner().invoke(main, arguments, input=text)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
 @pytest.fixture
 def here(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     """All stored, `less.yaml` declares `one` and `row_1`, and the side-car of `one` is gone."""
@@ -543,8 +536,12 @@ def test_on_a_terminal_it_asks(
 def test_ctrl_c_at_the_question_removes_nothing(here: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
     monkeypatch.setattr("smm._store_commands.sys", terminal)
-    result = smm("gc", "less.yaml", text="")
-    assert (result.exit_code, stored_files()) == (130, ALL)
+
+    def interrupted(*_: Any, **__: Any) -> bool:
+        raise click.Abort  # which is what click makes of Ctrl-C
+
+    monkeypatch.setattr("click.confirm", interrupted)
+    assert (smm("gc", "less.yaml").exit_code, stored_files()) == (130, ALL)
 
 
 def test_gc_as_json(here: Project) -> None:

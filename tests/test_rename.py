@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,7 +39,6 @@ from smm import (
 from smm._decoding import Described, decode, form_of
 from smm._encoding import Unsupported, canonical, encode, json_form
 from smm._files import write_small
-from smm.cli import main
 from smm.errors import MetricNameError, StorageAbilityError, UnknownMetricError
 from smm.maintain import (
     RenameConflictError,
@@ -52,6 +50,7 @@ from smm.maintain import (
 )
 from smm.metric import OnStale, Record
 from smm.testing import alike, files_below
+from tests.commands import run_cli as smm
 from tests.params import params
 from tests.projects import Project, project
 from tests.stores import DictStorage, NumpyFiles, PickleFiles
@@ -988,6 +987,9 @@ def ended(check: Callable[[], Any]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+METHODS = ("exists", "save", "load", "stage", "delete", "read_record", "write_record")
+
+
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("make", [MemoryStorageInterface, DeletingDict])
 def test_other_storages_can_be_interrupted_too(make: Callable[[], Any], task: str) -> None:
@@ -998,11 +1000,13 @@ def test_other_storages_can_be_interrupted_too(make: Callable[[], Any], task: st
     for at in range(1, 2000):
         storage = copy.deepcopy(origin)
         faults = Faults(interrupt, at)
-        with pytest.MonkeyPatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
-            for name in ("exists", "save", "load", "stage", "delete", "read_record", "write_record"):
-                if hasattr(storage, name):
-                    patched.setattr(storage, name, faults.around(getattr(storage, name)))
+        methods = [name for name in METHODS if hasattr(storage, name)]
+        for name in methods:
+            setattr(storage, name, faults.around(getattr(storage, name)))
+        with contextlib.suppress(KeyboardInterrupt):
             TASKS[task](storage)
+        for name in methods:
+            delattr(storage, name)
         assert alike(contents(storage), values), at
         assert is_fresh(storage), at
         if faults.calls < at:
@@ -1224,13 +1228,6 @@ def here(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     return project
 
 
-def smm(*arguments: str) -> Result:
-    result = CliRunner().invoke(main, arguments)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
 def test_the_command_renames(here: Project) -> None:
     dry = smm("rename", "renamed.yaml", "weekly", "hourly", "--dry-run")
     assert dry.exit_code == 0
@@ -1281,8 +1278,8 @@ def test_the_command_lists_conflicts(here: Project) -> None:
     for more in ((), ("--dry-run",)):
         result = smm("rename", "renamed.yaml", "weekly", "hourly", *more)
         assert result.exit_code == 2
-        assert "renaming 'weekly' to 'hourly' meets 1 conflict, and nothing is renamed" in result.output
-        assert "weekly -> hourly: that is stored already, computed on 2" in result.output
+        assert "renaming 'weekly' to 'hourly' meets 1 conflict, and nothing is renamed" in result.stderr
+        assert "weekly -> hourly: that is stored already, computed on 2" in result.stderr
         result = smm("rename", "renamed.yaml", "weekly", "hourly", "--json", *more)
         assert result.exit_code == 2
         (conflict,) = json.loads(result.output)["conflicts"]
@@ -1292,8 +1289,8 @@ def test_the_command_lists_conflicts(here: Project) -> None:
 def test_the_command_refuses_unknown_names(here: Project) -> None:
     result = smm("rename", "metrics.yaml", "weakly", "hourly")
     assert result.exit_code == 2
-    assert "no metric 'weakly'" in result.output
-    assert "did you mean 'weekly'?" in result.output
+    assert "no metric 'weakly'" in result.stderr
+    assert "did you mean 'weekly'?" in result.stderr
 
 
 def test_the_command_shows_twenty_of_many(here: Project) -> None:
@@ -1314,9 +1311,9 @@ def test_the_interrupted_command_says_how_to_go_on(here: Project, monkeypatch: p
         patched.setattr(os, "link", lambda *_, **__: interrupt())
         result = smm("rename", "renamed.yaml", "weekly", "hourly")
     assert result.exit_code == 130
-    assert "interrupted; the same command finishes what was begun" in result.output
+    assert "interrupted; the same command finishes what was begun" in result.stderr
     refused = smm("rename", "renamed.yaml", "trend", "slope")
     assert refused.exit_code == 2
-    assert "finish it with smm rename TARGET weekly hourly" in refused.output
+    assert "finish it with smm rename TARGET weekly hourly" in refused.stderr
     assert "begun before, and interrupted" in smm("rename", "renamed.yaml", "weekly", "hourly").output
     assert (here.folder / "results" / "hourly.npz").exists()

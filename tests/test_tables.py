@@ -154,7 +154,7 @@ def columns(scalar: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
 
 def with_holes(values: st.SearchStrategy[list[Any]]) -> st.SearchStrategy[list[Any]]:
     def dug(each: list[Any]) -> st.SearchStrategy[list[Any]]:
-        # By index: what is sampled from is hashed, and a time without a unit cannot be.
+        # What is sampled from is hashed, and a time without a unit cannot be.
         keeps = st.tuples(*(st.sampled_from(["kept", "kept", None, MISSING]) for _ in each))
         return keeps.map(lambda kept: [v if k == "kept" else k for k, v in zip(kept, each, strict=True)])
 

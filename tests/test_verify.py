@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,10 +22,10 @@ from smm import (
     NpzStorageInterface,
     ParameterizedDatedCacheManager,
 )
-from smm.cli import main
 from smm.errors import StorageAbilityError, TargetError, UnknownMetricError
 from smm.maintain import Verdict, verify
 from smm.testing import files_below
+from tests.commands import run_cli as smm
 from tests.projects import Project, project
 from tests.stores import DictStorage, NumpyFiles, PickleFiles
 
@@ -365,13 +364,6 @@ CODE = """
     def walk(seed): return np.random.default_rng(seed).normal(size=30).cumsum()
 """
 CONFIG = "metrics: {walk: {function: verify_code.walk, params_list: [1, 2, 3]}}"
-
-
-def smm(*arguments: str) -> Result:
-    result = CliRunner().invoke(main, arguments)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 @pytest.fixture
