@@ -18,7 +18,7 @@ def user_line(error: BaseException) -> str | None:
     lines = [
         (frame.f_code.co_filename, number)
         for frame, number in traceback.walk_tb(error.__traceback__)
-        if not _is_own(frame.f_code.co_filename)
+        if not is_own(frame.f_code.co_filename)
     ]
     if not lines:
         return None
@@ -58,17 +58,18 @@ def shown(error: BaseException) -> str:
 def user_traceback(error: BaseException) -> str:
     """The traceback from where smm called the user's code."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None and _is_own(trace.tb_frame.f_code.co_filename):
+    while trace is not None and trace.tb_next is not None and is_own(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
     return "".join(traceback.format_exception(type(error), error, trace))
 
 
 def is_users(file: str) -> bool:
     """Whether a file of code is neither smm's nor a library's."""
-    return not _is_own(file) and not _is_library(file)
+    return not is_own(file) and not _is_library(file)
 
 
-def _is_own(file: str) -> bool:
+def is_own(file: str) -> bool:
+    """Return whether a file of code is smm's own, or Python's machinery of imports."""
     return file.startswith(("<frozen ", _OWN))
 
 

@@ -67,6 +67,7 @@ def opened(target: str, settings: Sequence[str], *, quiet: bool) -> DatedCacheMa
     """
     from smm._target import open_manager
 
+    click.get_current_context().find_root().obj = target  # for messages
     with stdout_for_json(quiet):
         manager = open_manager(target, settings)
     manager.verbose = False

@@ -44,7 +44,7 @@ class Commands(click.Group):
         """Run the command; smm's errors, Ctrl-C and a closed pipe end it without a traceback."""
         try:
             try:
-                with _warnings_as_lines(), _patient_collector():
+                with _warnings_as_lines(ctx), _patient_collector():
                     return super().invoke(ctx)
             finally:
                 sys.stdout.flush()  # here, where a closed pipe can still be told from other trouble
@@ -57,13 +57,18 @@ class Commands(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            failure = _as_failure(error)
+            failure = _as_failure(error, _target_of(ctx))
             if failure is None:
                 raise
             raise failure from error
 
 
-def _as_failure(error: Exception) -> Failure | None:
+def _target_of(ctx: click.Context) -> str:
+    """The target that a command was given; FILE as long as none is known."""
+    return ctx.obj if isinstance(ctx.obj, str) else "FILE"
+
+
+def _as_failure(error: Exception, target: str) -> Failure | None:
     """The failure that an expected error is; None for mistakes of smm's own."""
     from smm.errors import ConfigError, CorruptMetricError, SmmError
 
@@ -71,22 +76,23 @@ def _as_failure(error: Exception) -> Failure | None:
         count = len(error.problems)
         return Failure(f"{error}\n{count} problem{'s' if count > 1 else ''}")
     if isinstance(error, CorruptMetricError):
-        return MetricFailure(f"error: {error}")
+        return MetricFailure(f"error: {error.for_command_line(target)}")
     if isinstance(error, SmmError):
-        return Failure(f"error: {error}")
+        return Failure(f"error: {error.for_command_line(target)}")
     if isinstance(error, OSError) and error.filename is not None:
         return Failure(f"error: {error.filename}: {error.strerror}")
     return None
 
 
 @contextlib.contextmanager
-def _warnings_as_lines() -> Iterator[None]:
+def _warnings_as_lines(ctx: click.Context) -> Iterator[None]:
     """Show smm's own warnings as one line, without the line of smm's code that gave them."""
     usual = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if category.__module__ == "smm.errors":
-            click.echo(f"warning: {message}", err=True)
+            text = getattr(message, "for_command_line", lambda _: str(message))(_target_of(ctx))
+            click.echo(f"warning: {text}", err=True)
         else:
             usual(message, category, *place, **more)
 

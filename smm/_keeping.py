@@ -5,8 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import sys
-import warnings
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from datetime import datetime
@@ -18,8 +17,9 @@ from smm._reloads import on_reload
 from smm._shelf import Shelf, copied, new_record
 from smm._staleness import Staleness
 from smm._tree import PYTHON_ATOMS, Refused, freeze, hand_out
+from smm._warn import warn_user
 from smm.collect import Row
-from smm.errors import ChangedInMemoryError, MetricNotStoredError, SmmWarning, closest
+from smm.errors import ChangedInMemoryError, MetricNotStoredError, closest
 from smm.metric import Read, Record, SideCar, read_to_text
 from smm.protocols import SIDECAR, StorageInterface
 
@@ -252,12 +252,10 @@ class Keeping:
             if pair is None:
                 raise ChangedInMemoryError(name=name)
             value = self._remember(name, *pair)
-            warnings.warn(
+            warn_user(
                 f"something has written into the read-only arrays of metric {name!r} in memory, as numpy "
                 "before 2.5 lets np.add.at and the like do; it is read from the storage again. Give these "
-                "functions a .copy()",
-                SmmWarning,
-                stacklevel=2,
+                "functions a .copy()"
             )
         return value
 
@@ -302,7 +300,13 @@ class Keeping:
         else:
             known = name in self.functions_dict
             detail = "" if known else closest(name, self.functions_dict).removeprefix("; ")
-        return MetricNotStoredError(name=name, where=self._shelf.where, detail=detail)
+        rows = self._rows_under(name)
+        return MetricNotStoredError(name=name, where=self._shelf.where, detail=detail, rows=rows)
+
+    def _rows_under(self, base_name: str) -> Sequence[str]:
+        """The metric names of the rows that are declared under a base name that is no metric's name."""
+        del base_name  # a manager that knows rows overrides this
+        return ()
 
     def _say(self, verbose: bool | None, line: str, *values: object) -> None:
         """Tell of an action; `values` go into the line if there is anybody to read it."""

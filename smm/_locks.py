@@ -24,7 +24,6 @@ import struct
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import blake2b
@@ -32,7 +31,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeAlias
 
-from smm.errors import SmmWarning
+from smm._warn import warn_user
 
 _SAY_AFTER_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS = 0.001
@@ -433,11 +432,9 @@ def _warn_once(key: Hashable, path: str, error: OSError) -> None:
         return
     _said.add(key)
     way_out = "; give all who write to the folder the right to write in .smm and to this file"
-    warnings.warn(
+    warn_user(
         f"cannot lock {path} ({error.strerror}): processes that want the same metric at the same time may "
-        f"each compute it, nothing else can go wrong{way_out if isinstance(error, PermissionError) else ''}",
-        SmmWarning,
-        stacklevel=2,
+        f"each compute it, nothing else can go wrong{way_out if isinstance(error, PermissionError) else ''}"
     )
 
 

@@ -46,7 +46,7 @@ class ModuleStatements:
             for each in self._imported_with(place):
                 for target, part in self._touched_in(each).items():
                     known.setdefault(target, []).append(part)
-            self._touching[place] = known
+            known = self._touching.setdefault(place, known)
         return known
 
     def unseen(self, place: Place) -> list[str]:
@@ -107,7 +107,7 @@ class ModuleStatements:
                 target: Statements(self._following, place, target[1], list(shown))
                 for target, shown in in_order
             }
-            self._touched[place] = known
+            known = self._touched.setdefault(place, known)  # one part for a statement, whoever asks
         return known
 
     def _targets_of(self, place: Place, names: Iterable[Chain], arguments: Iterable[Chain]) -> set[Target]:

@@ -22,7 +22,13 @@ from smm._blame import last_line
 from smm._text import seconds, size
 from smm._values import summary
 from smm.collect import Row
-from smm.errors import CorruptMetricError, FailedBeforeError, MetricNotStoredError, UnstorableError
+from smm.errors import (
+    CorruptMetricError,
+    FailedBeforeError,
+    MetricNotStoredError,
+    SmmError,
+    UnstorableError,
+)
 from smm.manager import DatedCacheManager
 from smm.protocols import FolderStorage
 
@@ -177,7 +183,9 @@ def failure(outcome: Outcome) -> tuple[str, str | None]:
     if isinstance(outcome.error, FailedBeforeError):
         return f"skipped; {outcome.error.kind}: {outcome.error.text.splitlines()[0]}", place
     tries = f" ({outcome.tries} tries)" if outcome.tries > 1 else ""
-    return f"{last_line(outcome.error)}{tries}", place
+    error = outcome.error
+    text = error.for_command_line("FILE") if isinstance(error, SmmError) else last_line(error)
+    return f"{text}{tries}", place
 
 
 def _short(place: str) -> str:

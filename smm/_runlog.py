@@ -23,7 +23,6 @@ import contextlib
 import json
 import os
 import re
-import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +32,8 @@ from smm._blame import message
 from smm._files import OWN_FOLDER, make_folders
 from smm._pieces import json_text, object_text
 from smm._reading import crc32_of_file
-from smm.errors import SmmError, SmmWarning, TimedOutError, UnstorableError, WorkerDiedError, WorkerError
+from smm._warn import warn_user
+from smm.errors import SmmError, TimedOutError, UnstorableError, WorkerDiedError, WorkerError
 from smm.run import Failed, Outcome
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class RunLog:
     def _give_up(self, error: OSError) -> None:
         self._given_up = True
         where = _runs(self._folder)
-        warnings.warn(f"the run goes on without its log, {where}: {error}", SmmWarning, stacklevel=3)
+        warn_user(f"the run goes on without its log, {where}: {error}")
 
     def _line(self, outcome: Outcome) -> str:
         self._at = self._at or datetime.now(UTC).isoformat(timespec="microseconds")

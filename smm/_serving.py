@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,10 +11,10 @@ from smm._flights import Flight
 from smm._keeping import ABSENT, Keeping, is_sidecar
 from smm._shelf import copied, new_record, nobody_else_has
 from smm._text import seconds
+from smm._warn import warn_user
 from smm.collect import Row
 from smm.errors import (
     CorruptMetricError,
-    SmmWarning,
     UnknownMetricError,
     UnstorableError,
     closest,
@@ -47,6 +46,7 @@ class Serving(Keeping):
             OSError: the value could not be stored; it stays in memory, and `save` tries again.
             Exception: what the metric's function raised, itself, with a note naming the metric.
         """
+        __tracebackhide__ = True
         return self.serve(name, None, use_stored=use_stored, verbose=verbose)
 
     def serve(
@@ -58,6 +58,7 @@ class Serving(Keeping):
         verbose: bool | None = None,
     ) -> Any:
         """`get`, computed by `row` in place of the `functions_dict` entry if one is given."""
+        __tracebackhide__ = True
         if use_stored and name not in self._unsaved:
             value = self._remembered(name)
             if value is not ABSENT:
@@ -85,6 +86,7 @@ class Serving(Keeping):
         Raises:
             As `get`.
         """
+        __tracebackhide__ = True
         self._drop_outdated()
         if not force and name in self.cache and not self._shelf.exists(name):
             self._set_unsaved(name, True)  # its files were taken away: what memory has is stored again
@@ -122,6 +124,7 @@ class Serving(Keeping):
         Raises:
             As `get`, without OSError.
         """
+        __tracebackhide__ = True
         with self._flight(name, verbose) as flight:
             value = ABSENT if force else self._remembered(name)
             if value is ABSENT:
@@ -151,6 +154,7 @@ class Serving(Keeping):
 
         And whether this call computed it. `looked`: a moment ago, the storage did not have it.
         """
+        __tracebackhide__ = True
         with self._flight(name, verbose) as flight:
             row = row or self.functions_dict.get(name)
             if use_stored:
@@ -169,6 +173,7 @@ class Serving(Keeping):
         self, name: str, row: Callable[[], Any], flight: Flight, use_stored: bool, verbose: bool | None
     ) -> tuple[Any, bool]:
         """The canonical value, computed and stored unless another process was quicker; whether it was not."""
+        __tracebackhide__ = True
         check_base_name(name)  # an entry put into functions_dict by hand was not seen before
         self._shelf.check(name)
         with self._lock(name, verbose):
@@ -231,18 +236,16 @@ class Serving(Keeping):
     def _warn_of_damage(self, name: str, error: CorruptMetricError) -> None:
         if name not in self._warned:
             self._warned.add(name)
-            warnings.warn(f"{error}: doing that now", SmmWarning, stacklevel=2)
+            warn_user(f"{error}: doing that now")
 
     def _warn_of_unseen_reads(self, record: Record) -> None:
         """Warn once of a metric whose reads may not all be noted; after it is stored."""
         key = record.base_name or record.name
         if record.reads_unseen is not None and key not in self._warned_of_reads:
             self._warned_of_reads.add(key)
-            warnings.warn(
+            warn_user(
                 f"what metric {record.name!r} read is not fully known: {record.reads_unseen}. Read before "
-                "you start processes, and pass values in; smm why and smm status show which records say so",
-                SmmWarning,
-                stacklevel=2,
+                "you start processes, and pass values in; smm why and smm status show which records say so"
             )
 
     def _kept_unsaved(self, name: str) -> tuple[Any, Record] | None:
@@ -338,6 +341,7 @@ class Serving(Keeping):
         self, name: str, row: Callable[[], Any], flight: Flight, verbose: bool | None
     ) -> tuple[Any, Record]:
         """Call the metric's function and keep its canonical value in memory, unsaved."""
+        __tracebackhide__ = True
         self._say(verbose, "Compute {}", name)
         code = self._staleness.code(name)  # before: nothing may go wrong between a value and its keeping
         made: list[Any] = []
@@ -401,7 +405,9 @@ class Serving(Keeping):
 
     def _unknown(self, name: str) -> UnknownMetricError:
         stored = self._shelf.exists(name)
-        return UnknownMetricError(name=name, stored=stored, hint=closest(name, self.functions_dict))
+        rows = self._rows_under(name)
+        hint = "" if rows else closest(name, self.functions_dict)
+        return UnknownMetricError(name=name, stored=stored, hint=hint, rows=rows)
 
 
 def _raise_shared(flight: Flight) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from smm._pause import collector_paused
 from smm._text import seconds
+from smm._warn import warn_user
 from smm.collect import Row
-from smm.errors import SmmWarning, StaleMetricError
+from smm.errors import StaleMetricError
 from smm.metric import Code, Reason, Record, SideCar, Trust
 
 if TYPE_CHECKING:
@@ -151,11 +151,12 @@ class Staleness:
         if key not in self._warned:
             self._warned.add(key)
             others = f"; other rows of {key!r} may be, too" if key != name else ""
-            warnings.warn(
-                f"metric {name!r} is stale: {stale[0]}{others}. CM.why({name!r}) says more, "
-                "on_stale='recompute' computes what is stale again, smm accept takes the value as it is",
-                SmmWarning,
-                stacklevel=2,
+            what = f"metric {name!r} is stale: {stale[0]}{others}"
+            warn_user(
+                f"{what}. CM.why({name!r}) says more, on_stale='recompute' computes what is stale again, "
+                f"CM.accept({name!r}) takes the value as it is",
+                f"{what}. smm why {{target}} {name} says more, --set on_stale=recompute computes what is "
+                f"stale again, smm accept {{target}} {name} takes the value as it is",
             )
 
     def warn_of_earlier(self, count: int) -> None:
@@ -163,12 +164,10 @@ class Staleness:
         if "" not in self._warned:  # no metric has this name
             self._warned.add("")
             several = f"{count:,} stored metrics were" if count > 1 else "a stored metric was"
-            warnings.warn(
+            warn_user(
                 f"{several} noted by an earlier smm, which read code differently: nobody can tell whether "
                 "the code has changed since. They are served as they are; smm status counts them, and smm "
-                "accept notes their code anew",
-                SmmWarning,
-                stacklevel=2,
+                "accept notes their code anew"
             )
 
     # --- judging ----------------------------------------------------------------------------------------

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import textwrap
+import threading
 import warnings
 from collections.abc import Iterator
 from types import CodeType
@@ -44,16 +46,40 @@ class OtherCodeError(UnreadError):
 
 
 def _compiled(text: str, file: str, flags: int) -> Any:
-    """The text compiled, or with `ast.PyCF_ONLY_AST` parsed.
+    """Return the text compiled, or with `ast.PyCF_ONLY_AST` parsed.
 
     What Python warned of when it was imported is not said again.
+
+    Raises:
+        UnreadError: it cannot be parsed.
     """
     if warnings.filters[:1] != [_QUIET]:
         warnings.filterwarnings("ignore", module=_COMPILED)
-    try:
-        return compile(text, _COMPILED, "exec", flags, dont_inherit=True)
-    except (SyntaxError, ValueError, MemoryError) as error:
-        raise UnreadError(f"its source, {file}, cannot be parsed: {error}") from error
+    for attempt in range(_ATTEMPTS):
+        try:
+            with _parsing:
+                return compile(text, _COMPILED, "exec", flags, dont_inherit=True)
+        except SystemError:
+            # Python 3.11 counts the depth of all threads' trees in one place (gh-106905), and another thread
+            # may parse something, too.
+            if attempt == _ATTEMPTS - 1:
+                raise
+        except (SyntaxError, ValueError, MemoryError) as error:
+            raise UnreadError(f"its source, {file}, cannot be parsed: {error}") from error
+    raise AssertionError
+
+
+_ATTEMPTS = 20
+_parsing = threading.Lock()
+
+
+def _after_fork() -> None:
+    """In a forked child: the thread that was parsing is gone."""
+    global _parsing
+    _parsing = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 BindingKind: TypeAlias = Literal["new", "more", "touch", "argument"]

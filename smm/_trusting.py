@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from smm._serving import Serving
 from smm.collect import Row, Rows
-from smm.errors import UnknownMetricError, closest
 from smm.metric import Accepted, OnStale, Read, Reason, Record, StaleOn
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class Trusting(Serving):
     # --- policies ---------------------------------------------------------------------------------------
 
     @property
-    def on_stale(self) -> OnStale:
+    def on_stale(self) -> str:  # as a Literal it would keep jedi from completing names of the manager
         """Policy for stale values: `serve`, `warn`, `recompute` or `error`."""
         return self._staleness.trust.on_stale or "warn"
 
@@ -78,7 +77,7 @@ class Trusting(Serving):
         if not any(reason.kind == "missing" for reason in reasons):
             return reasons
         if name not in self.functions_dict:
-            raise UnknownMetricError(name=name, hint=closest(name, self.functions_dict))
+            raise self._unknown(name)
         failed = self._failed_before([name]).get(name)
         if failed is None:
             return reasons

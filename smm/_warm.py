@@ -129,6 +129,7 @@ class Slowly(NamedTuple):
 
 
 def _of_none(more: Any, use_stored: bool, cache: bool, cell: Cell, slowly: Slowly) -> Any:
+    __tracebackhide__ = True
     if more is _NOT_GIVEN and use_stored and cache:
         if not in_flight:
             try:
@@ -140,6 +141,7 @@ def _of_none(more: Any, use_stored: bool, cache: bool, cell: Cell, slowly: Slowl
 
 
 def _of_one(a: Any, more: Any, use_stored: bool, cache: bool, calls: dict[Any, Any], slowly: Slowly) -> Any:
+    __tracebackhide__ = True
     if more is _NOT_GIVEN and use_stored and cache:
         try:
             cell, first = calls[a]
@@ -161,6 +163,7 @@ def _of_one(a: Any, more: Any, use_stored: bool, cache: bool, calls: dict[Any, A
 def _of_two(
     a: Any, b: Any, more: Any, use_stored: bool, cache: bool, calls: dict[Any, Any], slowly: Slowly
 ) -> Any:
+    __tracebackhide__ = True
     if more is _NOT_GIVEN and use_stored and cache:
         try:
             # Making the tuple (a, b) and looking for it would cost 27 ns more.
@@ -255,6 +258,7 @@ def _with_names(template: Any, names: Sequence[str], further: tuple[Any, ...]) -
 
 def _of_any(calls: dict[Any, Any], serve: Serve, served: Served) -> Callable[..., Any]:
     def call(*params: Any, use_stored: bool = True, cache: bool = True, **named: Any) -> Any:
+        __tracebackhide__ = True
         if use_stored and cache and not named:
             try:
                 cell, kinds = calls[params]

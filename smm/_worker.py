@@ -14,12 +14,12 @@ import platform
 import sys
 import threading
 import time
-import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from smm._blame import message, shown, user_files, user_line, user_traceback
+from smm._blame import is_own, message, shown, user_files, user_line, user_traceback
 from smm._child import answer_as_child, ask_child
 from smm._sources import check_sources, note_sources
 from smm.errors import TimedOutError, UnstorableError, WorkerError
@@ -222,6 +222,7 @@ def compute(manager: Travelled, task: Task, *, verbose: bool = False, worker: st
         verbose: print a line for everything that is done.
         worker: the `worker_name` of this thread, if that has been asked already.
     """
+    __tracebackhide__ = True
     started = time.perf_counter()
     worker = worker or worker_name()
     handled = sys.exception()
@@ -268,10 +269,21 @@ def failed(
         where=user_line(error),
         files=user_files(error),
     )
-    # The frames of a failed metric may hold gigabytes; their lines are enough to tell where it failed.
     for each in _with_causes(error, handled):
-        traceback.clear_frames(each.__traceback__)
+        _clear_frames(each.__traceback__)
     return outcome
+
+
+def _clear_frames(trace: TracebackType | None) -> None:
+    """Empty frames: they may hold gigabytes, and their lines are enough to tell where it failed.
+
+    smm's own stay, since a mark in them hides them from IPython and pytest.
+    """
+    while trace is not None:
+        if not is_own(trace.tb_frame.f_code.co_filename):
+            with contextlib.suppress(RuntimeError):  # it still runs
+                trace.tb_frame.clear()
+        trace = trace.tb_next
 
 
 def _with_causes(error: BaseException, handled: BaseException | None) -> list[BaseException]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import codecs
 import math
 import re
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +27,8 @@ from smm._marks import find as find
 from smm._marks import line_and_column as line_and_column
 from smm._syntax import MAX_DEPTH as MAX_DEPTH
 from smm._syntax import TOO_DEEP, explained, unprintable
-from smm.errors import Problem, SmmWarning
+from smm._warn import warn_user
+from smm.errors import Problem
 
 MAX_BYTES = 64 * 2**20
 MAX_VALUES = 10_000_000
@@ -410,11 +410,9 @@ def _loader() -> Any:
         return yaml.CSafeLoader
     if not _told:
         _told = True
-        warnings.warn(
+        warn_user(
             "PyYAML was built without libyaml, so reading a configuration takes ten times as long; "
-            "install one of its wheels, or libyaml before building it",
-            SmmWarning,
-            stacklevel=2,
+            "install one of its wheels, or libyaml before building it"
         )
     return yaml.SafeLoader
 

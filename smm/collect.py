@@ -93,6 +93,7 @@ class Row:
 
     def __call__(self) -> Any:
         """Compute the value: call the metric's function with this row's params, its inputs and `CM`."""
+        __tracebackhide__ = True
         rows, call = self.rows, self.call
         args, kwargs = call.arguments()
         for argument, name, upstream in rows.upstream(call):

@@ -130,6 +130,7 @@ def _serving(rows: Rows) -> Callable[..., Any]:
     manager, serve = rows.manager, rows.manager.serve
 
     def served(params: tuple[Any, ...], named: dict[str, Any], use_stored: bool, cache: bool) -> Any:
+        __tracebackhide__ = True
         if not cache:
             return Row(rows, rows.binder.bind(params, named))()
         name, row = rows.find(params, named)
@@ -161,6 +162,7 @@ class _Together:
             Exception: the first failing row's own, with a note that says how many failed.
             RunInterrupted: (a KeyboardInterrupt) Ctrl-C; what was running has been finished and stored.
         """
+        __tracebackhide__ = True
         rows, manager = self._rows, self._manager
         failures = manager.bring_all(rows.names, use_stored=use_stored, verbose=verbose)
         values = []
@@ -187,6 +189,7 @@ class _Together:
         Raises:
             Exception: (on the way) a row's own; the rows after it can still be had from another iterator.
         """
+        __tracebackhide__ = True
         cache = self._manager.cache
         done: set[str] = set()
         for name in self._rows.names:
@@ -255,6 +258,7 @@ def decorated(function: Callable[P, R], collected: CollectedMetric) -> Cached[P,
 
     @functools.wraps(function)
     def wrapper(*args: Any, cache: bool = False, use_stored: bool | None = None, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
         if cache:
             return collected(*args, use_stored=use_stored is not False, **kwargs)
         if use_stored is not None:

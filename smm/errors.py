@@ -19,7 +19,21 @@ else:
 
 
 class SmmWarning(UserWarning):
-    """Something smm put right by itself and a person should know of."""
+    """Something smm put right by itself and a person should know of.
+
+    Args:
+        message: the sentence, with a way out for a person who writes Python.
+        command: the same for a person at the command line, where it is another one; `{target}` in it stands
+            for the file.
+    """
+
+    def __init__(self, message: str, command: str | None = None) -> None:
+        super().__init__(message)
+        self._command = command
+
+    def for_command_line(self, target: str) -> str:
+        """Return the sentence with the way out for a person at the command line."""
+        return str(self) if self._command is None else self._command.replace("{target}", target)
 
 
 class SmmError(Exception):
@@ -36,6 +50,15 @@ class SmmError(Exception):
 
     def _sentence(self) -> str:
         return str(self.__dict__.get("message", ""))
+
+    def for_command_line(self, target: str) -> str:
+        """Return the sentence with a way out for a person at the command line: a command, no Python.
+
+        Args:
+            target: the file or `module:CM` that the command was given.
+        """
+        del target  # most sentences are the same for both
+        return str(self)
 
     def __str__(self) -> str:
         # KeyError and OSError would print their arguments in a form of their own.
@@ -64,6 +87,25 @@ def closest(word: str, known: Iterable[str]) -> str:
     alike = [name for name in known if name[:2] == word[:2]][:1000]
     found = difflib.get_close_matches(word, alike + known[:1000], n=1)
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def has_rows(base_name: str, rows: Sequence[str], target: str | None = None) -> str:
+    """Return the sentence for a base name that stands where the name of one of its rows should.
+
+    Args:
+        base_name: the name.
+        rows: the metric names of its rows.
+        target: what a command was given; None for a person who writes Python.
+    """
+    shown = ", ".join(map(repr, rows[:3])) + (", ..." if len(rows) > 3 else "")
+    what = (
+        f"{base_name!r} is the base name of {len(rows):,} {'row' if len(rows) == 1 else 'rows'}, each with a "
+        f"metric name of its own: {shown}"
+    )
+    if target is not None:
+        return f"{what}; name one of these, and smm status {target} {base_name} shows which are stored"
+    calls = f"CM.{base_name}(...) for one row and CM.{base_name}.get_all() for all"
+    return f"{what}; ask for one of these, or call {calls}"
 
 
 # --- stored data -----------------------------------------------------------------------------------------
@@ -98,10 +140,14 @@ class CorruptMetricError(SmmError, ValueError):
     reason: str
 
     def _sentence(self) -> str:
-        return (
-            f"metric {self.name!r} is damaged: {self.path}: {self.reason}; "
-            f"CM.get({self.name!r}) computes it again and replaces the file"
-        )
+        return f"{self._what()}; CM.get({self.name!r}) computes it again and replaces the file"
+
+    def for_command_line(self, target: str) -> str:
+        """As of SmmError."""
+        return f"{self._what()}; smm run {target} {self.name} computes it again and replaces the file"
+
+    def _what(self) -> str:
+        return f"metric {self.name!r} is damaged: {self.path}: {self.reason}"
 
 
 class ChangedInMemoryError(SmmError, ValueError):
@@ -154,13 +200,23 @@ class MetricNotStoredError(SmmError, KeyError, FileNotFoundError):
     """The storage, as a person would name it: its folder, or its class."""
     detail: str = ""
     """What there is instead, if anything."""
+    rows: Sequence[str] = ()
+    """The metric names of its rows, if it is the base name of a metric with rows."""
 
     def _sentence(self) -> str:
+        if self.rows:
+            return has_rows(self.name, self.rows)
+        return f"{self._what()}; CM.get({self.name!r}) computes and stores it"
+
+    def for_command_line(self, target: str) -> str:
+        """As of SmmError."""
+        if self.rows:
+            return has_rows(self.name, self.rows, target)
+        return f"{self._what()}; smm run {target} {self.name} computes and stores it"
+
+    def _what(self) -> str:
         detail = f" ({self.detail})" if self.detail else ""
-        return (
-            f"metric {self.name!r} is not stored in {self.where}{detail}; "
-            f"CM.get({self.name!r}) computes and stores it"
-        )
+        return f"metric {self.name!r} is not stored in {self.where}{detail}"
 
 
 class StaleMetricError(SmmError, ValueError):
@@ -171,10 +227,20 @@ class StaleMetricError(SmmError, ValueError):
 
     def _sentence(self) -> str:
         return (
-            f"metric {self.name!r} is stale: {'; '.join(self.reasons)}. "
-            f"CM.get({self.name!r}, use_stored=False) computes it again, smm accept takes the stored value "
-            "as it is, on_stale='serve' or 'warn' gives it out"
+            f"{self._what()}. CM.get({self.name!r}, use_stored=False) computes it again, "
+            f"CM.accept({self.name!r}) takes the stored value as it is, on_stale='serve' or 'warn' gives it "
+            "out"
         )
+
+    def for_command_line(self, target: str) -> str:
+        """As of SmmError."""
+        return (
+            f"{self._what()}. smm run {target} {self.name} --force computes it again, smm accept {target} "
+            f"{self.name} takes the stored value as it is, --set on_stale=warn gives it out"
+        )
+
+    def _what(self) -> str:
+        return f"metric {self.name!r} is stale: {'; '.join(self.reasons)}"
 
 
 class StorageAbilityError(SmmError, TypeError):
@@ -218,9 +284,13 @@ class UnknownMetricError(SmmError, KeyError, ValueError):
     hint: str = ""
     """What `closest` says of the declared names."""
     stored: bool = False
-    """Whether it is stored, and only what computes it is missing."""
+    """True if it is stored, and only what computes it is missing."""
+    rows: Sequence[str] = ()
+    """The metric names of its rows, if it is the base name of a metric with rows."""
 
     def _sentence(self) -> str:
+        if self.rows:
+            return has_rows(self.name, self.rows)
         if self.stored:
             return (
                 f"metric {self.name!r} is stored, but nothing is declared that could compute it again; "
@@ -228,6 +298,17 @@ class UnknownMetricError(SmmError, KeyError, ValueError):
             )
         hint = self.hint or "; declare it with @CM.collect or in the configuration"
         return f"no metric {self.name!r}: it is neither stored nor declared{hint}"
+
+    def for_command_line(self, target: str) -> str:
+        """As of SmmError."""
+        if self.rows:
+            return has_rows(self.name, self.rows, target)
+        if self.stored:
+            return (
+                f"metric {self.name!r} is stored, but nothing is declared that could compute it again; "
+                f"smm show {target} {self.name} prints the stored value"
+            )
+        return str(self)
 
 
 class MetricNameError(SmmError, ValueError):
@@ -384,10 +465,14 @@ class FailedBeforeError(SmmError, RuntimeError):
     text: str
 
     def _sentence(self) -> str:
-        return (
-            f"metric {self.name!r} failed in an earlier run with {self.kind}: {self.text}; "
-            "CM.run(retry_failed=True), or smm run --retry-failed, tries it again"
-        )
+        return f"{self._what()}; CM.run(retry_failed=True), or smm run --retry-failed, tries it again"
+
+    def for_command_line(self, target: str) -> str:
+        """As of SmmError."""
+        return f"{self._what()}; smm run {target} {self.name} --retry-failed tries it again"
+
+    def _what(self) -> str:
+        return f"metric {self.name!r} failed in an earlier run with {self.kind}: {self.text}"
 
 
 class HeldBackError(SmmError, RuntimeError):
@@ -399,10 +484,14 @@ class HeldBackError(SmmError, RuntimeError):
     """The sentence of the refusal."""
 
     def _sentence(self) -> str:
-        return (
-            f"not computed, since the storage refused {self.name!r} of the same metric: {self.refusal}; "
-            "keep_trying=True, or smm run --keep-trying, computes the other rows all the same"
-        )
+        return f"{self._what()}; keep_trying=True, or smm run --keep-trying, computes the other rows as well"
+
+    def for_command_line(self, target: str) -> str:
+        """As of SmmError."""
+        return f"{self._what()}; smm run {target} --keep-trying computes the other rows as well"
+
+    def _what(self) -> str:
+        return f"not computed, since the storage refused {self.name!r} of the same metric: {self.refusal}"
 
 
 class RunInterrupted(KeyboardInterrupt):

@@ -7,8 +7,10 @@ every other call of the function in memory, and whose name does so on disk, for 
 from __future__ import annotations
 
 import enum
+import functools
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from smm._blake import blake2b
@@ -76,6 +78,10 @@ class Call:
         """
         form = self.form
         values = [value if slot in form.ignored else fresh(value) for slot, value in enumerate(self.values)]
+        if form.left_out:
+            by_position = min(form.by_position, *form.left_out)
+            slots = [slot for slot in range(by_position, len(values)) if slot not in form.left_out]
+            return tuple(values[:by_position]), {form.names[slot]: values[slot] for slot in slots}
         named = zip(form.names[form.by_position :], values[form.by_position :], strict=True)
         return tuple(values[: form.by_position]), dict(named)
 
@@ -104,6 +110,9 @@ class _Form:
     """Slots that are no part of the identity."""
     options: tuple[str, ...]
     """Names of the slots of `**kwargs` that are part of the identity."""
+    left_out: frozenset[int] = _NOTHING
+    """Slots of defaults that are not handed to the function, as it is none of Python's: such a function may
+    take an argument only in other company, or name a default that it does not take."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -117,6 +126,23 @@ class _Shortcut:
     """Slots with floats."""
     kinds: tuple[object, ...]
     """The first half of the key."""
+
+
+def _is_of_python(function: Any) -> bool:
+    """Return whether a callable is written in Python, behind partials and decorators."""
+    if type(function) is FunctionType:
+        return True
+    import inspect  # which plain functions need not wait for
+
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = inspect.unwrap(function)
+    if isinstance(function, MethodType):
+        function = function.__func__
+    if not isinstance(function, FunctionType):
+        owner, method = (function, "__init__") if isinstance(function, type) else (type(function), "__call__")
+        function = getattr(owner, method, None)
+    return isinstance(function, FunctionType)
 
 
 class Binder:
@@ -139,6 +165,7 @@ class Binder:
         self.base_name = base_name
         self.ignore: frozenset[str] = frozenset(ignore) if ignore else _NOTHING
         filled: frozenset[str] = frozenset(inputs) if inputs else _NOTHING
+        self._is_foreign = not _is_of_python(function)
         self._signature = signature = read_signature(base_name, function, self.ignore, filled)
         self.takes_manager = signature.takes_manager
         """Whether the function has a parameter `CM`."""
@@ -352,6 +379,8 @@ class Binder:
             positional, extra = self._fill(slots, count, keywords)
         names = tuple([name for name, _ in slots])
         ignored = frozenset(self._ignored(names, extra)) if self.ignore else _NOTHING
+        given = count + len(keywords)
+        of_defaults = [slot for slot, (_, index) in enumerate(slots) if index >= given]
         form = self._forms[count, *keywords] = _Form(
             picks=tuple([index for _, index in slots]),
             names=names,
@@ -361,6 +390,7 @@ class Binder:
             by_position=positional if signature.rest else signature.before_filled,
             ignored=ignored,
             options=tuple([names[slot] for slot in range(extra, len(names)) if slot not in ignored]),
+            left_out=frozenset(of_defaults) if self._is_foreign else _NOTHING,
         )
         return form
 

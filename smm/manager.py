@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
@@ -41,7 +42,7 @@ class DatedCacheManager(Running):
     Managers in other processes on the same folder count as such threads.
 
     Args:
-        storage_interface: where results are kept.
+        storage_interface: where results are kept; a folder stands for NpzStorageInterface in it.
         verbose: print a line for each action; the same lines go to the logger `smm` in any case.
         read_only: give every caller the same read-only arrays; if False, a writable copy each.
         executor: what `run` and `get_all` use unless they are told otherwise: `threads`, `processes`, `dask`,
@@ -60,7 +61,7 @@ class DatedCacheManager(Running):
 
     def __init__(
         self,
-        storage_interface: StorageInterface,
+        storage_interface: StorageInterface | str | os.PathLike[str],
         *,
         verbose: bool = True,
         read_only: bool = True,
@@ -75,7 +76,8 @@ class DatedCacheManager(Running):
         check_workers(workers)
         limit = parse_limit(memory_limit)
         trust = parse_manager_trust(on_stale, max_age, stale_on)
-        super().__init__(storage_interface, verbose=verbose, read_only=read_only, memory_limit=limit)
+        storage = _storage_of(storage_interface)
+        super().__init__(storage, verbose=verbose, read_only=read_only, memory_limit=limit)
         self._staleness.trust = trust
         self.executor = executor
         self.workers = workers
@@ -322,6 +324,10 @@ class DatedCacheManager(Running):
 
     # --- looking ----------------------------------------------------------------------------------------
 
+    def _rows_under(self, base_name: str) -> Sequence[str]:
+        rows = self._rows.get(base_name)
+        return () if rows is None or base_name in self.functions_dict else list(dict.fromkeys(rows.names))
+
     def rows_of(self, base_name: str) -> Rows:
         """The rows collected under a base name.
 
@@ -350,6 +356,7 @@ class DatedCacheManager(Running):
         return iter(list(self.functions_dict))
 
     def __getitem__(self, name: str) -> Any:
+        __tracebackhide__ = True
         if not _warm.in_flight:
             try:
                 return self._cells[name][1]
@@ -386,7 +393,7 @@ class ParameterizedDatedCacheManager(DatedCacheManager):
     """A `DatedCacheManager` whose collected metrics take params.
 
     Args:
-        storage_interface: where results are kept.
+        storage_interface: where results are kept; a folder stands for NpzStorageInterface in it.
         verbose: print a line for each action; the same lines go to the logger `smm` in any case.
         read_only: give every caller the same read-only arrays; if False, a writable copy each.
         executor: what `run` and `get_all` use unless they are told otherwise: `threads`, `processes`, `dask`,
@@ -404,7 +411,7 @@ class ParameterizedDatedCacheManager(DatedCacheManager):
 
     def __init__(
         self,
-        storage_interface: StorageInterface,
+        storage_interface: StorageInterface | str | os.PathLike[str],
         *,
         verbose: bool = True,
         read_only: bool = True,
@@ -435,3 +442,24 @@ class ParameterizedDatedCacheManager(DatedCacheManager):
 
     def _check_params_allowed(self, metric: Metric, binder: Binder) -> None:
         """Any params list is welcome."""
+
+
+def _storage_of(given: StorageInterface | str | os.PathLike[str]) -> StorageInterface:
+    """Return the storage that a manager is given; of a folder, the npz storage in it.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(given, str | os.PathLike):
+        from smm.storage import NpzStorageInterface
+
+        return NpzStorageInterface(given)
+    missing = [name for name in ("exists", "save", "load") if not callable(getattr(given, name, None))]
+    if isinstance(given, type):
+        raise TypeError(f"storage_interface is the class {given.__name__}; give an object of it: make one")
+    if missing:
+        raise TypeError(
+            f"storage_interface is {given!r}, which has no method {missing[0]!r}; give a storage such as "
+            "smm.NpzStorageInterface('results'), or the folder itself"
+        )
+    return given

@@ -1187,3 +1187,20 @@ def test_modules_do_not_count(
     with contextlib.closing(Versions(tmp_path_factory.mktemp("any"))) as versions:
         found = versions.take(project_of(calls, one, constants, order))
         assert found.digest == versions.take(project_of(calls, [0] * count, constants, order)).digest
+
+
+def test_sources_may_be_read_by_many_threads_at_once(tmp_path: Path) -> None:
+    """Python 3.11 fails now and then where two threads parse at once: that is no unknown code."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from smm._statements import Source
+
+    texts = ["\n".join(f"def f{n}_{m}(x):\n    return [x + {n}] * {m}" for m in range(60)) for n in range(60)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            sources = list(pool.map(lambda text: Source("a file", text), texts))
+    finally:
+        sys.setswitchinterval(before)
+    assert all(len(source.bound) == 60 for source in sources)
