@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from smm._text import visible
+
 if TYPE_CHECKING:
     from smm.manager import DatedCacheManager
 
@@ -98,13 +100,34 @@ def tell(*parts: Any) -> None:
     """Print texts and tables, one below the other."""
     from smm._render import as_text
 
-    say(as_text(*parts))
+    _echo(as_text(*parts))
 
 
-def say(text: str) -> None:
-    """Print a text that may hold anything: names and values are the user's."""
-    encoding = sys.stdout.encoding or "utf-8"
-    click.echo(text.encode(encoding, "replace").decode(encoding))
+def say(text: str = "", *, lines: bool = False, err: bool = False) -> None:
+    """Print a text that may hold anything: names and values are the user's.
+
+    Args:
+        text: one line, in which control characters are made visible.
+        lines: let its newlines and tabs stay.
+        err: print to standard error.
+    """
+    _echo(visible(text, lines=lines), err=err)
+
+
+def _echo(text: str, *, err: bool = False) -> None:
+    if not err:  # standard error writes what its encoding lacks as an escape
+        encoding = sys.stdout.encoding or "utf-8"
+        text = text.encode(encoding, "replace").decode(encoding)
+    click.echo(text, err=err)
+
+
+def agrees(question: str) -> bool:
+    """Ask a person on standard error.
+
+    Raises:
+        click.Abort: Ctrl-C, or there is nobody.
+    """
+    return click.confirm(visible(question), err=True)
 
 
 def print_json(data: Any) -> None:

@@ -13,6 +13,8 @@ from typing import IO, Any
 
 import click
 
+from smm._text import visible
+
 FAILED = 1
 WRONG = 2
 STALE = 3
@@ -27,8 +29,8 @@ class Failure(click.ClickException):
     exit_code = WRONG
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Print the message as it is: the problems of a file begin with its name, as editors like it."""
-        click.echo(self.message, file=file, err=True)
+        """Print the message; the problems of a file begin with its name, as editors like it."""
+        click.echo(visible(self.message, lines=True), file=file, err=True)
 
 
 class MetricFailure(Failure):
@@ -92,7 +94,7 @@ def _warnings_as_lines(ctx: click.Context) -> Iterator[None]:
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if category.__module__ == "smm.errors":
             text = getattr(message, "for_command_line", lambda _: str(message))(_target_of(ctx))
-            click.echo(f"warning: {text}", err=True)
+            click.echo(visible(f"warning: {text}", lines=True), err=True)
         else:
             usual(message, category, *place, **more)
 

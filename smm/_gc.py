@@ -19,6 +19,7 @@ from smm._rename_plan import RenamePendingError
 from smm._runlog import failures
 from smm._shelf import Shelf
 from smm._stored import RECORD_ENDING, FileStorage, data_file, noted, sidecar_file, stems
+from smm._text import visible
 from smm.errors import StorageAbilityError
 from smm.manager import DatedCacheManager
 from smm.metric import Record
@@ -125,7 +126,7 @@ def remove(manager: DatedCacheManager, garbage: Iterable[Garbage]) -> Iterator[G
         else:
             gone = _remove_metric(manager, shelf, one)
         if gone:
-            log.info("Remove %s", one.path or one.name)
+            log.info("Remove %s", visible(str(one.path or one.name)))
             yield one
 
 

@@ -16,6 +16,7 @@ from smm._flights import Flight
 from smm._reloads import on_reload
 from smm._shelf import Shelf, copied, new_record
 from smm._staleness import Staleness
+from smm._text import visible
 from smm._tree import PYTHON_ATOMS, Refused, freeze, hand_out
 from smm._warn import warn_user
 from smm.collect import Row
@@ -312,7 +313,7 @@ class Keeping:
         """Tell of an action; `values` go into the line if there is anybody to read it."""
         if not self._tells(verbose):
             return
-        line = line.format(*values) if values else line
+        line = visible(line.format(*values) if values else line)
         if _is_logging():
             _log().info("%s", line)
         if self._shows(verbose):

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from smm._blame import last_line
 from smm._pace import Paces
-from smm._text import seconds
+from smm._text import seconds, visible
 from smm.run import Outcome, Plan
 
 _MOST_BARS = 8
@@ -124,7 +124,7 @@ def _why(outcome: Outcome) -> str:
 
 
 def _print(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
+    print(visible(line), file=sys.stderr, flush=True)  # noqa: T201
 
 
 class _Left:
@@ -175,8 +175,9 @@ class Bars:
         if not planned.compute:
             yield from outcomes
             return
-        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        from smm._terminal import Console, Text
 
         columns = (
             TextColumn("{task.description}", markup=False),
@@ -191,8 +192,7 @@ class Bars:
             for outcome in outcomes:
                 shown.ended(outcome)
                 if outcome.error is not None and outcome.upstream is None:
-                    line = f"{outcome.name}: {ended(outcome)}"
-                    console.print(line, style="red", markup=False, highlight=False)
+                    console.print(Text(f"{outcome.name}: {ended(outcome)}", style="red"))
                 yield outcome
 
 
@@ -239,7 +239,7 @@ class _Shown:
                 if len(self._tasks) >= _MOST_BARS:
                     continue
                 task = self._tasks[base_name] = self._progress.add_task(
-                    base_name, total=rows, pace="", left=""
+                    visible(base_name), total=rows, pace="", left=""
                 )
             pace = _rate(self._computed[base_name], now - self._begun[base_name])
             self._progress.update(task, completed=done, pace=pace, left=self._left.text(base_name))

@@ -47,7 +47,7 @@ def rename(target: str, old: str, new: str, dry_run: bool, settings: tuple[str, 
         print_json(_json(error.plan, done=False))
         raise SystemExit(WRONG) from error
     except KeyboardInterrupt:
-        click.echo("interrupted; the same command finishes what was begun", err=True)
+        say("interrupted; the same command finishes what was begun", err=True)
         raise SystemExit(INTERRUPTED) from None
     if as_json:
         print_json(_json(plan, done=not dry_run))

@@ -24,6 +24,7 @@ from smm._new_names import (
     single,
     unknown_arguments,
 )
+from smm._text import visible
 from smm.collect import Row
 from smm.errors import MetricNameError, SmmError, UnknownMetricError, closest
 from smm.manager import DatedCacheManager
@@ -76,7 +77,8 @@ class Conflict:
     """What is in the way, and the way out."""
 
     def __str__(self) -> str:
-        return f"{self.old} -> {self.new}: {self.reason}" if self.new else f"{self.old}: {self.reason}"
+        names = f"{self.old} -> {self.new}" if self.new else self.old
+        return visible(f"{names}: {self.reason}")
 
 
 @attrs.frozen(kw_only=True)

@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from smm._blame import last_line
+from smm._terminal import Console, Text
 from smm._text import seconds, size
 from smm._values import summary
 from smm.collect import Row
@@ -58,11 +58,9 @@ def as_text(*parts: RenderableType) -> str:
         file=out,
         force_terminal=terminal,
         width=shutil.get_terminal_size().columns if terminal else _WIDE,
-        highlight=False,
-        emoji=False,
     )
     for part in parts:
-        console.print(part, soft_wrap=isinstance(part, str | Text), markup=False)
+        console.print(part, soft_wrap=isinstance(part, str | Text))
     lines = out.getvalue().splitlines()
     return "\n".join(line if terminal else line.rstrip() for line in lines)
 

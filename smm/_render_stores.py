@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 from rich.console import RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from smm._diff import Difference, Outcome, ranked
 from smm._gc import KINDS, Garbage, GarbageKind
 from smm._render import count_cell, date, new_table
+from smm._terminal import Text
 from smm._text import size
 from smm._values import value_json
 from smm._verify import Verdict
@@ -30,8 +30,9 @@ def watched(items: Iterable[T], total: int, label: str) -> Iterator[T]:
     if total < MOST_SHOWN or not sys.stderr.isatty():
         yield from items
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from smm._terminal import Console
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from smm._render import count_cell, date, new_table
-from smm._text import size
+from smm._terminal import Text
+from smm._text import size, visible
 from smm.maintain import MetricStatus, Status
 from smm.metric import Reason
 
@@ -146,7 +146,7 @@ class Answer:
         return "stale" if any(reason.is_stale for reason in self.reasons) else "fresh"
 
 
-def answer_lines(answer: Answer, shown: set[str]) -> Iterator[Text]:
+def answer_lines(answer: Answer, shown: set[str]) -> Iterator[RenderableType]:
     """A metric's state, then a line for each reason, and the difference behind it.
 
     Args:
@@ -158,13 +158,13 @@ def answer_lines(answer: Answer, shown: set[str]) -> Iterator[Text]:
     yield Text.assemble((answer.name, "bold"), "  ", (said, STYLES[state]))
     for reason in answer.reasons:
         if reason.kind != "missing":
-            yield Text(f"  {reason}")
+            yield from (Text(f"  {line}") for line in str(reason).splitlines())
         difference = answer.differences.get(reason, "")
         if difference in shown:
             yield Text("    as above", style="dim")
             continue
         shown |= {difference} if difference else set()
-        lines = difference.splitlines()
+        lines = difference.expandtabs().splitlines()
         for line in lines[:_MOST_DIFFERENCES]:
             yield Text(f"    {line}", style=_style_of(line))
         if len(lines) > _MOST_DIFFERENCES:
@@ -244,7 +244,7 @@ def _roots(graph: Graph, declared: Collection[str]) -> list[str]:
 
 def _branches(
     root: str, nodes: Mapping[str, Node], reads: Mapping[str, Sequence[Edge]], shown: set[str]
-) -> Iterator[Text]:
+) -> Iterator[RenderableType]:
     """The lines of one tree, by a stack of its own: what reads what may be thousands of rows deep."""
     fork, end, line_down = _guides()
     # What is left to show: a name, what stands before it, before what it reads, and after it.
@@ -253,9 +253,7 @@ def _branches(
         name, before, below, mark = todo.pop()
         again = name in shown and bool(reads.get(name))
         shown.add(name)
-        line = Text.assemble(
-            (before, "dim"), _one_line(name), "  ", *_state_words(nodes.get(name)), (mark, "dim")
-        )
+        line = Text.assemble((before, "dim"), name, "  ", *_state_words(nodes.get(name)), (mark, "dim"))
         yield line.append("  ...", style="dim") if again else line
         if again:
             continue
@@ -364,12 +362,8 @@ def _worst(node: Node | None) -> str:
 
 def _mermaid_text(text: str) -> str:
     """A text for a quoted label: whatever Mermaid could take for its own is written as a number."""
-    return re.sub(r"[^\w .,=+~-]", lambda found: f"#{ord(found[0])};", _one_line(text))
+    return re.sub(r"[^\w .,=+~-]", lambda found: f"#{ord(found[0])};", visible(text))
 
 
 def _dot_text(text: str) -> str:
-    return _one_line(text).replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;")
-
-
-def _one_line(text: str) -> str:
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+    return visible(text).replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;")

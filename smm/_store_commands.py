@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import click
 
 from smm._command import (
+    agrees,
     opened,
     plural,
     print_json,
+    say,
     takes_json,
     takes_names,
     takes_settings,
@@ -84,13 +86,13 @@ def gc(
         print_json(_render_stores.garbage_json(found, removed))
         return
     if not found:
-        click.echo("nothing to remove")
+        say("nothing to remove")
         return
     tell(*_render_stores.garbage_tables(found), "")
     if yes or _agreed(f"Remove {plural(len(found), 'thing')}?"):
         _remove(manager, found)
     else:
-        click.echo("nothing removed" + ("" if sys.stdin.isatty() else "; --yes removes it"))
+        say("nothing removed" + ("" if sys.stdin.isatty() else "; --yes removes it"))
 
 
 def _remove(manager: DatedCacheManager, found: Sequence[Garbage]) -> None:
@@ -100,9 +102,9 @@ def _remove(manager: DatedCacheManager, found: Sequence[Garbage]) -> None:
 
     removed = list(maintain.remove(manager, found))
     total = total_size(removed)
-    click.echo(f"{len(removed):,} removed{'' if total is None else f', {size(total)}'}")
+    say(f"{len(removed):,} removed{'' if total is None else f', {size(total)}'}")
     if len(removed) < len(found):
-        click.echo(f"{len(found) - len(removed):,} left alone: in use, or changed meanwhile")
+        say(f"{len(found) - len(removed):,} left alone: in use, or changed meanwhile")
 
 
 def _agreed(question: str) -> bool:
@@ -110,7 +112,7 @@ def _agreed(question: str) -> bool:
     if not sys.stdin.isatty():
         return False
     try:
-        return click.confirm(question, err=True)
+        return agrees(question)
     except click.Abort:
         raise KeyboardInterrupt from None
 

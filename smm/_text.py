@@ -1,12 +1,44 @@
-"""How smm writes seconds and bytes for a person, and reads what a person writes."""
+"""How smm writes seconds, bytes and the texts of others for a person, and reads what a person writes."""
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from datetime import timedelta
     from fractions import Fraction
+
+_HIDDEN = frozenset(
+    map(
+        chr,
+        (
+            *range(0x20),  # C0: escape, bell, backspace, carriage return ...
+            *range(0x7F, 0xA0),  # delete, and C1: escape sequences of one character
+            *(0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)),  # order of writing
+            *(0x2028, 0x2029),  # ends of lines and paragraphs
+        ),
+    )
+)
+
+
+def visible(text: str, *, lines: bool = False) -> str:
+    r"""Return a text in which nothing changes what a terminal does, for whatever others have written.
+
+    Control characters (C0, delete, C1), controls of the writing direction, separators of lines and paragraphs
+    and lone surrogates become what `repr` writes for them, such as `\x1b` and `\u202e`. All else stays,
+    backslashes too, so the result cannot be read back; what is visible already comes out as it is.
+
+    Args:
+        text: from a name, a param, an exception or a file.
+        lines: let newlines and tabs stay, for tracebacks and source code.
+    """
+    if text.isprintable():
+        return text
+    kept = "\n\t" if lines else ""
+    return "".join(
+        repr(each)[1:-1] if (each in _HIDDEN or "\ud800" <= each <= "\udfff") and each not in kept else each
+        for each in text
+    )
 
 
 def seconds(duration: float) -> str:
@@ -89,6 +121,8 @@ def parse_time(argument: str, given: str | timedelta | None) -> float | None:
     """
     if given is None:
         return None
+    from datetime import timedelta
+
     try:
         if isinstance(given, timedelta):
             return _checked_seconds(given / timedelta(seconds=1), given)

@@ -170,9 +170,9 @@ def graph(target: str, rows: bool, form: str | None, settings: tuple[str, ...], 
     if as_json:
         print_json(_render_trust.graph_json(found))
     elif form == "mermaid":
-        say(_render_trust.graph_mermaid(found))
+        say(_render_trust.graph_mermaid(found), lines=True)
     elif form == "dot":
-        say(_render_trust.graph_dot(found))
+        say(_render_trust.graph_dot(found), lines=True)
     else:
         declared = {*(manager.functions_dict if rows else groups(manager)), *manager.waiting}
         tell(*_render_trust.graph_tree(found, declared))

@@ -16,6 +16,7 @@ import click
 
 from smm import __version__
 from smm._command import (
+    agrees,
     opened,
     plural,
     print_json,
@@ -87,9 +88,9 @@ def check(target: str, no_import: bool, settings: tuple[str, ...], as_json: bool
         print_json({"ok": True, "metrics": listed, "problems": []})
     else:
         rows = sum(count or 0 for count in metrics.values())
-        click.echo(f"{target} is fine: {plural(len(metrics), 'metric')}, {plural(rows, 'row')}")
+        say(f"{target} is fine: {plural(len(metrics), 'metric')}, {plural(rows, 'row')}")
         if not no_import and manager.executor == "threads":
-            click.echo(_when_processes_pay(manager.workers))
+            say(_when_processes_pay(manager.workers))
 
 
 def _when_processes_pay(workers: int | None) -> str:
@@ -180,13 +181,14 @@ def _run(
             )
     except RunInterrupted as interrupted:
         report = interrupted.report
-        click.echo(interrupted, err=True)
+        say(str(interrupted), lines=True, err=True)
     if as_json:
         print_json(_render.run_json(report))
     else:
         tell(*_render.run_tables(report, _base_names(manager)))
         if manager.waiting and not (names and report.outcomes):
-            say(f"\nnot run, for want of @CM.collect in code: {', '.join(manager.waiting)}")
+            say()
+            say(f"not run, for want of @CM.collect in code: {', '.join(manager.waiting)}")
     if verbose:
         _print_tracebacks(report)
     if report.interrupted:
@@ -258,7 +260,9 @@ def _show_plan(manager: DatedCacheManager, names: tuple[str, ...], as_json: bool
 def _print_tracebacks(report: RunReport) -> None:
     for outcome in report.of("failed"):
         if outcome.traceback and outcome.upstream is None:
-            click.echo(f"\n{outcome.name}:\n{outcome.traceback}", err=True)
+            say(err=True)
+            say(f"{outcome.name}:", err=True)
+            say(outcome.traceback, lines=True, err=True)
 
 
 @main.command()
@@ -287,11 +291,12 @@ def status(
     else:
         tell(_render_trust.status_table(found))
         if found.undeclared and not names:
-            click.echo(f"\n{plural(found.undeclared, 'stored metric')} that nothing declares any more")
+            say()
+            say(f"{plural(found.undeclared, 'stored metric')} that nothing declares any more")
         if lines := list(_render_trust.doubts(found)):
             tell("", *lines)
     if check and (unsettled := _render_trust.unsettled(found)):
-        click.echo(unsettled, err=True)
+        say(unsettled, err=True)
         raise SystemExit(STALE)
 
 
@@ -366,18 +371,18 @@ def clear(target: str, names: tuple[str, ...], yes: bool, settings: tuple[str, .
     if as_json:
         print_json({"cleared": cleared})
     else:
-        click.echo(f"{plural(len(cleared), 'stored metric')} deleted")
+        say(f"{plural(len(cleared), 'stored metric')} deleted")
 
 
 def _confirm(question: str) -> None:
     try:
-        agreed = click.confirm(question, err=True)
+        agreed = agrees(question)
     except click.Abort:
         if sys.stdin.isatty():
             raise KeyboardInterrupt from None  # click takes Ctrl-C for an end of the input
         raise Failure("nothing deleted: nobody is there to ask; give --yes") from None
     if not agreed:
-        click.echo("nothing deleted", err=True)
+        say("nothing deleted", err=True)
         raise SystemExit(0)
 
 

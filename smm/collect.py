@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from smm._encoding import ATOMS
 from smm._pause import collector_paused
+from smm._text import visible
 from smm.errors import DeclarationError, NameClashError, UndeclaredParamsError
 from smm.identity import Binder, Call, params_to_json
 from smm.metric import Argument, Function, Input, Literal, Metric, Record, SideCar
@@ -141,7 +142,7 @@ class Row:
         return [name for _, name, _ in self.rows.upstream(self.call)]
 
     def __repr__(self) -> str:
-        return f"<row {self.rows.show(self.call)}>"
+        return visible(f"<row {self.rows.show(self.call)}>")
 
 
 class Rows:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from smm._text import visible
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -34,6 +36,9 @@ class SmmWarning(UserWarning):
     def for_command_line(self, target: str) -> str:
         """Return the sentence with the way out for a person at the command line."""
         return str(self) if self._command is None else self._command.replace("{target}", target)
+
+    def __str__(self) -> str:
+        return visible(super().__str__(), lines=True)
 
 
 class SmmError(Exception):
@@ -62,7 +67,7 @@ class SmmError(Exception):
 
     def __str__(self) -> str:
         # KeyError and OSError would print their arguments in a form of their own.
-        return str(self.args[0])
+        return visible(str(self.args[0]), lines=True)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), dict(self.__dict__))
@@ -525,7 +530,7 @@ class Problem:
 
     def __str__(self) -> str:
         at = f"{self.file}:{self.line}:{self.column}: " if self.line else f"{self.file}: "
-        return f"{at}{self.path + ': ' if self.path else ''}{self.message}"
+        return visible(f"{at}{self.path + ': ' if self.path else ''}{self.message}")
 
 
 class ConfigError(SmmError, ValueError):

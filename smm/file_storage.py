@@ -21,6 +21,7 @@ from smm._listing import record_endings as _record_endings
 from smm._listing import stems as _stems
 from smm._reading import crc32_of_file, read_text
 from smm._refusals import Refused
+from smm._text import visible
 from smm._tree import Damaged, Newer, Pickled
 from smm.errors import (
     CorruptMetricError,
@@ -169,7 +170,7 @@ class FileBasedStorageInterface:
             file.discard()
             if isinstance(error, Refused):
                 raise unstorable(self, name, error) from None
-            error.add_note(f"while storing metric {name!r} in {self.metrics_dir}")
+            error.add_note(visible(f"while storing metric {name!r} in {self.metrics_dir}"))
             raise
         return StagedFile(file, target, stamp, replaced, fsync=self.fsync)
 
@@ -197,7 +198,7 @@ class FileBasedStorageInterface:
                 absent = isinstance(error, (FileNotFoundError, NotADirectoryError)) and not _is_file(path)
                 if absent:
                     continue  # it has another form, or none; or was removed a moment ago
-                error.add_note(f"while loading metric {name!r} from {path}")
+                error.add_note(visible(f"while loading metric {name!r} from {path}"))
                 raise
         raise self._not_stored(name)
 
@@ -212,10 +213,9 @@ class FileBasedStorageInterface:
         try:
             check_folder(self._folder)
         except OSError as error:
-            error.add_note(
-                f"metric {name!r} could not be stored in {self.metrics_dir}; "
-                "make it a folder you can write to, or choose another metrics_dir"
-            )
+            note = f"metric {name!r} could not be stored in {self.metrics_dir}; "
+            note += "make it a folder you can write to, or choose another metrics_dir"
+            error.add_note(visible(note))
             raise
 
     def delete(self, name: str) -> None:
@@ -248,7 +248,7 @@ class FileBasedStorageInterface:
         try:
             write_small(self._folder, target, text.encode(), fsync=self.fsync)
         except BaseException as error:
-            error.add_note(f"while storing the side-car of metric {name!r} in {self._folder}")
+            error.add_note(visible(f"while storing the side-car of metric {name!r} in {self._folder}"))
             raise
         for path in older:
             remove_file(path)
@@ -286,7 +286,7 @@ class FileBasedStorageInterface:
                 except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                     continue  # it has another form, or none; or was removed a moment ago
                 except (OSError, MemoryError) as error:
-                    error.add_note(f"while loading the side-car of metric {name!r} from {path}")
+                    error.add_note(visible(f"while loading the side-car of metric {name!r} from {path}"))
                     raise
                 except Exception:  # noqa: BLE001 - a subclass's _load may raise anything at damaged bytes
                     return None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from typing import Literal as TypeLiteral
 
 from smm._pieces import encoded, json_text, object_text
+from smm._text import visible
 
 if TYPE_CHECKING:
     import attrs
@@ -192,7 +193,7 @@ class Reason:
     def __str__(self) -> str:
         words = {"code": "the code of ", "input": "its input "}
         about = "" if self.about is None else f"{words.get(self.kind, '')}{self.about} "
-        return f"{about}{self.detail}".strip() or self.kind
+        return visible(f"{about}{self.detail}".strip(), lines=True) or self.kind
 
 
 @attrs.frozen(kw_only=True)

@@ -1,4 +1,4 @@
-"""Times and sizes as people write them, read and refused."""
+"""Times and sizes as people write them, read and refused; texts of others, made visible."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smm._text import SIZE, TIME, parse_seconds, parse_size, parse_time, seconds, size
+from smm._text import SIZE, TIME, parse_seconds, parse_size, parse_time, seconds, size, visible
 
 
 @pytest.mark.parametrize(
@@ -178,3 +178,46 @@ def test_timeouts(given: str | timedelta | None, wanted: float | None) -> None:
 def test_what_is_no_timeout(given: Any) -> None:
     with pytest.raises(ValueError, match=r"^max_age: .*or a datetime\.timedelta$"):
         parse_time("max_age", given)
+
+
+# --- texts of others -------------------------------------------------------------------------------------
+
+HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("", ""),
+        ("poly_Y_1_2", "poly_Y_1_2"),
+        ("é 日本 \N{GRINNING FACE} \\x1b", "é 日本 \N{GRINNING FACE} \\x1b"),
+        ("a\xa0b\u200bc\u200dd", "a\xa0b\u200bc\u200dd"),  # invisible, and harmless
+        ("\x1b[31m", r"\x1b[31m"),
+        ("\x1b]52;c;aGk=\x07", r"\x1b]52;c;aGk=\x07"),
+        ("\x9b1m\x9d0;x\x9c\x85", r"\x9b1m\x9d0;x\x9c\x85"),
+        ("a\x7f\x08\r\x0b\x0c\x00", r"a\x7f\x08\r\x0b\x0c\x00"),
+        ("\u202agnp\u202e\u2066\u2069", r"\u202agnp\u202e\u2066\u2069"),
+        ("\u200e\u200f\u061c", r"\u200e\u200f\u061c"),
+        ("\u2028\u2029", r"\u2028\u2029"),
+        ("\ud800\udfff", r"\ud800\udfff"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_made_visible(text: str, wanted: str) -> None:
+    assert visible(text) == wanted
+    assert visible(text, lines=True) == wanted
+
+
+def test_newlines_and_tabs_stay_only_where_there_are_lines() -> None:
+    assert visible("a\n\tb\r\n") == r"a\n\tb\r\n"
+    assert visible("a\n\tb\r\n", lines=True) == "a\n\tb\\r\n"
+
+
+@given(st.text(st.characters() | st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp"])), st.booleans())
+def test_nothing_hidden_is_left_and_all_else_stays(text: str, lines: bool) -> None:
+    shown = visible(text, lines=lines)
+    assert set(HIDDEN.findall(shown)) <= ({"\n", "\t"} if lines else set())
+    assert visible(shown, lines=lines) == shown
+    kept = "".join(each for each in text if not HIDDEN.match(each))
+    assert re.sub(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|[nrt])|[\n\t]", "", shown) == re.sub(
+        r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|[nrt])", "", kept
+    )

@@ -524,7 +524,7 @@ def test_mermaid_takes_every_name() -> None:
         '"a#35;b#59;c#38;d#60;e#62;',
         '"#96;md#96; #42;#42;b#42;#42;',
         '"#91;x#93;#40;y#41;#123;z#125;#124;',
-        '"line break',
+        '"line#92;nbreak',
         '"end',
         '"é~1',
     ]
@@ -542,7 +542,7 @@ def test_dot_takes_every_name() -> None:
         "a#b;c&amp;d<e>",
         "`md` **b**",
         "[x](y){z}|",
-        "line break",
+        "line\\\\nbreak",
         "end",
         "é~1",
     ]
