@@ -35,7 +35,7 @@ from smm.protocols import FolderStorage
 if TYPE_CHECKING:
     from smm._pace import Forecast, MetricForecast
     from smm.metric import Record
-    from smm.run import Outcome, RunReport, Status
+    from smm.run import Failed, Outcome, RunReport, Status
 
 _MOST_FAILURES = 20
 """Failures of a run that are shown one by one."""
@@ -383,16 +383,42 @@ def _call(manager: DatedCacheManager, record: Record) -> str:
 def values_table(manager: DatedCacheManager, names: Iterable[str]) -> Table:
     """One line a metric: its value in short, when it was computed, or that it is not stored."""
     table = new_table("metric", "value", "computed")
+    names = list(names)
+    failed = manager._failed_before([name for name in names if not manager.exists(name)])
     for name in names:
         try:
             value, when = summary(manager.load(name)), date(manager.date(name))
             table.add_row(Text(name), Text(value), when)
         except MetricNotStoredError:
-            table.add_row(Text(name), Text("not stored", style="yellow"), "")
+            noted = failed.get(name)
+            missing = (
+                Text("not stored", style="yellow") if noted is None else Text(failure_line(noted), "red")
+            )
+            table.add_row(Text(name), missing, "")
         except CorruptMetricError as error:
             table.add_row(Text(name), Text(f"damaged: {error.reason}", style="red"), "")
         manager.clear_cache()  # of many values, one at a time is enough to hold
     return table
+
+
+def failure_line(failed: Failed) -> str:
+    """Why a metric failed in an earlier run, in one line."""
+    place = "" if failed.where is None else f" ({_short(failed.where)})"
+    return f"failed: {failed.kind}: {' '.join(failed.message.split())}{place}"
+
+
+def failed_json(failed: Failed) -> dict[str, Any]:
+    """What `smm show --json` prints of a metric that failed in an earlier run."""
+    return {
+        "name": failed.name,
+        "failed": {
+            "type": failed.kind,
+            "message": failed.message,
+            "where": failed.where,
+            "when": failed.when.isoformat(),
+            "traceback": failed.traceback,
+        },
+    }
 
 
 def record_json(record: Record) -> dict[str, Any]:

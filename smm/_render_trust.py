@@ -135,6 +135,8 @@ class Answer:
     reasons: tuple[Reason, ...]
     differences: Mapping[Reason, str]
     """For reasons of kind `code`, as far as the old source is known: how the two differ."""
+    traceback: str = ""
+    """Of the failure of an earlier run; empty if there was none."""
 
     @property
     def state(self) -> str:
@@ -169,6 +171,8 @@ def answer_lines(answer: Answer, shown: set[str]) -> Iterator[RenderableType]:
             yield Text(f"    {line}", style=_style_of(line))
         if len(lines) > _MOST_DIFFERENCES:
             yield Text(f"    ... and {len(lines) - _MOST_DIFFERENCES:,} more lines", style="dim")
+    for line in answer.traceback.splitlines():
+        yield Text(f"    {line}", style="dim")
 
 
 def _style_of(line: str) -> str:
@@ -189,7 +193,8 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         }
         for reason in answer.reasons
     ]
-    return {"name": answer.name, "state": answer.state, "reasons": reasons}
+    found = {"name": answer.name, "state": answer.state, "reasons": reasons}
+    return found | ({"traceback": answer.traceback} if answer.traceback else {})
 
 
 # --- accept ----------------------------------------------------------------------------------------------

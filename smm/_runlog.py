@@ -269,6 +269,7 @@ def _still_failed(
             where=error["where"],
             when=datetime.fromisoformat(line["at"]).astimezone(UTC),
             log=log,
+            traceback=str(error.get("traceback") or ""),
         )
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None  # cut off by a full disk, or of another version: tried again

@@ -42,7 +42,7 @@ def why(target: str, names: tuple[str, ...], settings: tuple[str, ...], as_json:
     also be stored metrics that nothing declares any more.
 
     With --json: metrics (name, state: fresh, stale, missing or failed, reasons: kind, about, detail, text,
-    difference).
+    difference, and for a failure traceback).
     """
     from smm import _render_trust
 
@@ -70,7 +70,12 @@ def _answers(manager: DatedCacheManager, names: Sequence[str]) -> Iterator[Answe
             reasons = manager.why(name)
         else:
             reasons = (Reason(kind="missing", detail="is not stored"),)
-        yield Answer(name=name, reasons=reasons, differences=dict(_differences(manager, name, reasons)))
+        yield Answer(
+            name=name,
+            reasons=reasons,
+            differences=dict(_differences(manager, name, reasons)),
+            traceback=failed[name].traceback if name in failed else "",
+        )
 
 
 def _differences(

@@ -81,7 +81,8 @@ class Trusting(Serving):
         failed = self._failed_before([name]).get(name)
         if failed is None:
             return reasons
-        detail = f"failed in an earlier run with {failed.kind}: {failed.message}"
+        place = "" if failed.where is None else f" ({failed.where})"
+        detail = f"failed in an earlier run with {failed.kind}: {failed.message}{place}"
         return (Reason(kind="failed", detail=detail),)
 
     def _failed_before(self, names: Collection[str]) -> Mapping[str, Failed]:

@@ -295,10 +295,16 @@ class _Declaring:
         self._add_some(found)
 
     def _add_some(self, found: Sequence[tuple[Keys, str]]) -> None:
-        for keys, message in found[:_MOST_SHOWN]:
-            self._problems.add(keys, message)
-        if len(found) > _MOST_SHOWN:
-            self._problems.add(found[_MOST_SHOWN][0], f"and {len(found) - _MOST_SHOWN} more rows like these")
+        """Add problems of rows; what rows of one place have in common is said once, with their number."""
+        counts: dict[tuple[Keys, str], int] = {}
+        for problem in found:
+            counts[problem] = counts.get(problem, 0) + 1
+        for (keys, message), count in list(counts.items())[:_MOST_SHOWN]:
+            more = f" ({count:,} rows)" if count > 1 else ""
+            self._problems.add(keys, message + more)
+        if len(counts) > _MOST_SHOWN:
+            keys = list(counts)[_MOST_SHOWN][0]
+            self._problems.add(keys, f"and {len(counts) - _MOST_SHOWN} more rows like these")
 
     def _check_inputs(self, declared: Sequence[Metric]) -> None:
         """Each row must find the upstream rows it reads, and none read itself by way of others.
@@ -319,15 +325,20 @@ class _Declaring:
     def _reads(self, rows: Rows) -> dict[str, list[str]]:
         """For each row, the metric names it reads."""
         reads: dict[str, list[str]] = {}
-        found: list[tuple[Keys, str]] = []
+        unable: dict[str, list[str]] = {}  # by the reason, which rows of a sweep may have in common
         for name, row in rows.entries.items():
             try:
                 reads[name] = row.reads()
             except (TypeError, ValueError, LookupError) as error:
-                message = f"{row!r} cannot read its inputs: {_reason(error)}"
-                found.append((("metrics", rows.base_name, "inputs"), message))
+                unable.setdefault(_reason(error), []).append(repr(row))
+        keys: Keys = ("metrics", rows.base_name, "inputs")
+        found = [(keys, f"{_subject(those)} inputs: {why}") for why, those in unable.items()]
         self._add_some(found)
         return reads
+
+
+def _subject(rows: Sequence[str]) -> str:
+    return f"{rows[0]} cannot read its" if len(rows) == 1 else f"{len(rows):,} rows cannot read their"
 
 
 def _reason(error: Exception) -> str:

@@ -38,7 +38,7 @@ from smm._trust_commands import COMMANDS as TRUST_COMMANDS
 if TYPE_CHECKING:
     from smm.config import Config
     from smm.manager import DatedCacheManager
-    from smm.run import RunReport
+    from smm.run import Failed, RunReport
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -308,20 +308,27 @@ def status(
 def show(target: str, names: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -> None:
     """Print stored values and their records; compute nothing.
 
-    With --json: metrics (record, value). What JSON has no word for is an object with a type: array (dtype,
-    shape, values), tuple, dict (items), bytes (in hexadecimal), complex, or numpy's scalars. nan and the
-    infinities are text.
+    Of a metric that failed in an earlier run, what it failed with.
+
+    With --json: metrics (record, value; or name, failed: type, message, where, when, traceback). What JSON
+    has no word for is an object with a type: array (dtype, shape, values), tuple, dict (items), bytes (in
+    hexadecimal), complex, or numpy's scalars. nan and the infinities are text.
     """
     from smm import _render, maintain
 
     manager = opened(target, settings, quiet=as_json)
     chosen = maintain.select(manager, names, among=maintain.stored_names(manager))
     manager._staleness.looking = True
+    failed = manager._failed_before([name for name in chosen if not manager.exists(name)])
     if as_json:
         several = len(chosen) > 1
-        print_json(
-            {"metrics": [_shown(manager, name) for name in chosen if not several or manager.exists(name)]}
-        )
+        known = [name for name in chosen if not several or name in failed or manager.exists(name)]
+        shown = [
+            _render.failed_json(failed[name]) if name in failed else _shown(manager, name) for name in known
+        ]
+        print_json({"metrics": shown})
+    elif len(chosen) == 1 and chosen[0] in failed:
+        _show_failed(target, failed[chosen[0]])
     elif len(chosen) == 1:
         _show_one(manager, chosen[0])
     else:
@@ -337,6 +344,15 @@ def _shown(manager: DatedCacheManager, name: str) -> dict[str, Any]:
     except RecursionError:
         raise Failure(f"error: metric {name!r} is nested too deeply for JSON; leave --json out") from None
     return {"record": record_json(manager.record(name)), "value": value}
+
+
+def _show_failed(target: str, failed: Failed) -> None:
+    from smm import _render
+
+    tell(_render.title(failed.name), _render.failure_line(failed))
+    say(f"on {_render.date(failed.when)}; smm why {target} {failed.name} shows the traceback")
+    say(f"smm run {target} {failed.name} --retry-failed tries again")
+    raise SystemExit(FAILED)
 
 
 def _show_one(manager: DatedCacheManager, name: str) -> None:

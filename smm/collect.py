@@ -412,4 +412,23 @@ def binder_of(metric: Metric, function: Function) -> Binder:
     Raises:
         DeclarationError: the function cannot be a metric's, or the declaration does not fit it.
     """
-    return Binder(function, base_name=metric.base_name, ignore=metric.ignore, inputs=tuple(metric.inputs))
+    binder = Binder(function, base_name=metric.base_name, ignore=metric.ignore, inputs=tuple(metric.inputs))
+    for argument, source in metric.inputs.items():
+        params = source.params.values() if isinstance(source.params, Mapping) else source.params
+        for param in params:
+            if isinstance(param, Argument) and param.name not in binder.argument_names:
+                raise DeclarationError(
+                    base_name=metric.base_name,
+                    reason=f"its input {argument!r} takes the argument {param.name!r} for {source.metric}, "
+                    f"and its function has {_listed(binder.argument_names)}; correct it, or write "
+                    f"{{value: {param.name}}} for that text itself",
+                )
+    return binder
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Arguments in a sentence: `the arguments a and b`."""
+    if not names:
+        return "no arguments besides its inputs"
+    head = ", ".join(names[:-1])
+    return f"the argument{'s' if head else ''} {f'{head} and ' if head else ''}{names[-1]}"

@@ -177,6 +177,8 @@ class Binder:
         }
         self.needs_params = len(self._defaults) < len(named)
         """Whether a call without arguments does not fit."""
+        self.argument_names = tuple(each.name for each in named)
+        """Names of the arguments that a call may give."""
         self.plain_arguments = signature.plain_arguments
         """Names of all arguments, if each may be given by position and by name; None otherwise."""
         self._forms: dict[tuple[Any, ...], _Form] = {}

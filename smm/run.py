@@ -56,6 +56,8 @@ class Failed:
     """`file.py:12`, the line of the user's code."""
     when: datetime
     log: Path
+    traceback: str = ""
+    """From where the user's code begins."""
 
 
 @attrs.frozen(kw_only=True)

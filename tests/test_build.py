@@ -768,3 +768,24 @@ def test_a_sweep_of_many_rows(project: Project) -> None:
 
 def test_it_is_on_the_door() -> None:
     assert smm.from_config is from_config
+
+
+def test_what_rows_of_a_sweep_have_in_common_is_said_once(project: Project) -> None:
+    rows = "[{grid: {b: {range: [0, 50]}}}]"
+    found = problems(project, f"metrics: {{m: {{function: code.add, params_list: {rows}}}}}")
+    assert len(found) == 1
+    assert found[0].endswith("(50 rows)")
+
+
+def test_an_input_of_an_argument_that_is_none(project: Project) -> None:
+    project.write("two.py", "def up(a): return a\ndef f(a, x): return a + x\n")
+    text = """
+        metrics:
+          up: {function: two.up, params_list: [1, 2]}
+          f: {function: two.f, inputs: {x: {metric: up, params: [z]}}, params_list: [1, 2]}
+        """
+    (found,) = problems(project, text)
+    assert (
+        "metrics.f: its input 'x' takes the argument 'z' for up, and its function has the argument a" in found
+    )
+    assert "{value: z}" in found

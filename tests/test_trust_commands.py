@@ -21,6 +21,7 @@ from smm.errors import SmmWarning
 from smm.graph import Edge, Graph, Node
 from smm.maintain import MetricStatus, Status
 from smm.metric import Code
+from tests.command import run_cli
 from tests.commands import run_cli as smm
 from tests.projects import Project, project
 from tests.stores import DictStorage
@@ -796,3 +797,38 @@ def test_code_that_is_not_fully_seen_is_named(here: Project) -> None:
         said("status", "metrics.yaml")[-1] == "code or reads not fully seen: scaled, total; smm why says what"
     )
     assert data("accept", "metrics.yaml", "*") == {"accepted": [], "stale": []}, "there is nothing to accept"
+
+
+# --- what failed -----------------------------------------------------------------------------------------
+
+
+def test_show_and_why_of_a_row_that_failed(here: Project) -> None:
+    here.write("metrics.yaml", CONFIG + "      broken: {function: trust_code.broken}\n")
+    assert smm("run", "metrics.yaml", "broken", "source", "--no-progress").exit_code == 1
+    shown = smm("show", "metrics.yaml", "broken")
+    assert shown.exit_code == 1
+    assert "failed: ValueError: unlucky second line (trust_code.py:" in shown.stdout
+    assert "smm run metrics.yaml broken --retry-failed" in shown.stdout
+    line = next(line for line in said("show", "metrics.yaml", "broken", "source") if "broken" in line)
+    assert "failed: ValueError: unlucky second line" in line
+    found = data("show", "metrics.yaml", "broken", "source")["metrics"]
+    failed = next(each["failed"] for each in found if each.get("name") == "broken")
+    assert (failed["type"], failed["message"]) == ("ValueError", "unlucky\nsecond line")
+    why = "\n".join(said("why", "metrics.yaml", "broken"))
+    assert "trust_code.py:" in why
+    assert "raise ValueError(" in why, "the traceback"
+    assert "in broken" in data("why", "metrics.yaml", "broken")["metrics"][0]["traceback"]
+
+
+def test_the_command_line_recommends_commands(here: Project) -> None:
+    run()
+    edit(here, "trust_code.py", CODE.replace("10.0", "11.0"))
+    told = run_cli("run", "metrics.yaml", cwd=Path.cwd()).stderr
+    assert "smm why metrics.yaml source says more" in told
+    assert "CM." not in told
+    refused = run_cli("run", "metrics.yaml", "--set", "on_stale=error", cwd=Path.cwd())
+    assert "smm run metrics.yaml source --force computes it again" in refused.stderr
+    assert "CM." not in refused.stderr
+    Path("results/source.npz").write_bytes(b"")
+    damaged = smm("show", "metrics.yaml", "source")
+    assert "smm run metrics.yaml source computes it again" in damaged.stderr
