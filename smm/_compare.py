@@ -7,6 +7,7 @@ besides their own.
 from __future__ import annotations
 
 import math
+import pickle
 import reprlib
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
@@ -370,10 +371,18 @@ def _unequal_others(x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _is_equal(one: Any, other: Any) -> bool:
-    """By what their class says; what it cannot say in one word counts as different."""
+    """Return whether two objects are equal by what their class says, or written as the same bytes.
+
+    Some classes compare by identity, and some do not say it in one word, as a frame of pandas.
+    """
     try:
-        return one is other or bool(one == other)
-    except Exception:  # noqa: BLE001 - a class of the user's may raise anything, as a frame of pandas does
+        if one is other or bool(one == other):
+            return True
+    except Exception:  # noqa: BLE001, S110 - a class of the user's may raise anything: the bytes tell then
+        pass
+    try:
+        return pickle.dumps(one) == pickle.dumps(other)
+    except Exception:  # noqa: BLE001 - what cannot be pickled cannot be held against each other
         return False
 
 

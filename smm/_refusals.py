@@ -37,7 +37,10 @@ class Refused(ValueError):  # noqa: N818 - a verdict; who knows the metric makes
 
 
 def refusal_of(value: Any) -> Refused:
-    """The refusal, without a place, of a value that is no plain data. Runs none of the value's own code."""
+    """Return the refusal, without a place, of a value that is no plain data.
+
+    Runs no code of the value's own, but for frames and series, which are asked what they hold.
+    """
     return Refused(found=_type_name(type(value)), way_out=_way_out(value))
 
 
@@ -48,8 +51,13 @@ def _type_name(kind: type) -> str:
 def _way_out(value: Any) -> str:
     library = type(value).__module__.partition(".")[0]
     by_library = _LIBRARIES.get((library, type(value).__name__))
-    if by_library is not None:
+    if isinstance(by_library, str):
         return by_library
+    if by_library is not None:
+        try:
+            return by_library(value)
+        except Exception:  # noqa: BLE001 - another class of that name: the refusal must come all the same
+            return _PLAIN
     for kinds, way_out in _ways_out():
         if isinstance(value, kinds):
             return way_out
@@ -62,18 +70,59 @@ def _way_out(value: Any) -> str:
     return _PLAIN
 
 
-# By name, so that none of these libraries is imported.
-_LIBRARIES = {
-    ("pandas", "DataFrame"): 'save df.to_dict("list")',
-    ("pandas", "Series"): "save series.to_numpy()",
-    ("pandas", "Index"): "save index.to_numpy()",
+def _way_of_pandas_frame(frame: Any) -> str:
+    is_plain = all(map(_is_plain_column, [column for _, column in frame.reset_index().items()]))
+    return 'save df.reset_index().to_dict("list")' if is_plain else "save df.to_csv()"
+
+
+def _way_of_pandas_series(series: Any) -> str:
+    if not _is_plain_column(series) or not all(map(_is_plain_column, _levels(series.index))):
+        return "save series.to_csv()"
+    return 'save series.rename("value").reset_index().to_dict("list")'
+
+
+def _way_of_pandas_index(index: Any) -> str:
+    return "save index.tolist()" if _is_plain_column(index) else "save index.astype(str).tolist()"
+
+
+def _levels(index: Any) -> list[Any]:
+    return [index.get_level_values(level) for level in range(index.nlevels)]
+
+
+def _is_plain_column(column: Any) -> bool:
+    """Return whether a column of pandas is nothing but numbers and text as a list."""
+    return {type(each) for each in column.tolist()} <= {bool, int, float, complex, str, type(None)}
+
+
+def _way_of_polars_frame(frame: Any) -> str:
+    is_plain = all(_is_plain_polars(column) for column in frame.get_columns())
+    return "save df.to_dict(as_series=False)" if is_plain else "save df.write_json()"
+
+
+def _way_of_polars_series(series: Any) -> str:
+    return "save series.to_list()" if _is_plain_polars(series) else "save series.to_frame().write_json()"
+
+
+def _is_plain_polars(series: Any) -> bool:
+    dtype = series.dtype
+    return bool(dtype.is_numeric() and not dtype.is_decimal()) or str(dtype) in ("String", "Boolean", "Null")
+
+
+# By name, so that none of these libraries is imported. What suits a value depends on what it holds.
+_LIBRARIES: dict[tuple[str, str], str | Callable[[Any], str]] = {
+    ("pandas", "DataFrame"): _way_of_pandas_frame,
+    ("pandas", "Series"): _way_of_pandas_series,
+    ("pandas", "Index"): _way_of_pandas_index,
+    ("pandas", "RangeIndex"): _way_of_pandas_index,
+    ("pandas", "MultiIndex"): _way_of_pandas_index,
+    ("pandas", "DatetimeIndex"): _way_of_pandas_index,
     ("pandas", "Timestamp"): "save x.to_datetime64()",
     ("pandas", "Timedelta"): "save x.to_timedelta64()",
     ("pandas", "NAType"): "save None",
-    ("polars", "DataFrame"): "save df.to_dict(as_series=False)",
-    ("polars", "Series"): "save series.to_numpy()",
-    ("xarray", "DataArray"): "save x.to_dict()",
-    ("xarray", "Dataset"): "save x.to_dict()",
+    ("polars", "DataFrame"): _way_of_polars_frame,
+    ("polars", "Series"): _way_of_polars_series,
+    ("xarray", "DataArray"): 'save x.to_dict(data="array")',
+    ("xarray", "Dataset"): 'save x.to_dict(data="array")',
     ("torch", "Tensor"): "save x.numpy(force=True)",
     ("decimal", "Decimal"): "save str(x)",
     ("fractions", "Fraction"): "save (x.numerator, x.denominator)",

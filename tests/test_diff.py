@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -648,3 +649,56 @@ def test_differences_are_values() -> None:
     one = Difference(name="x", outcome="only in A")
     assert one == Difference(name="x", outcome="only in A")
     assert one.matters
+
+
+# --- a store beside itself -------------------------------------------------------------------------------
+
+
+class ByIdentity:
+    """Equal to nothing but itself, as most classes are."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Ambiguous:
+    """As a frame of pandas: `==` gives no single answer."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> Any:
+        return np.array([True, True])
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ByIdentity(3),
+        Ambiguous([1, 2]),
+        pd.DataFrame({"a": [1, np.nan]}),
+        np.array([ByIdentity(1), None, pd.Timestamp("2026-01-01")], dtype=object),
+        [ByIdentity(1), {"a": Ambiguous(2)}],
+        pd.NaT,
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_store_never_differs_from_itself(tmp_path: Path, value: Any) -> None:
+    storage = PickleFiles(tmp_path)
+    storage.save("x", value)
+    (found,) = diff(storage, storage)
+    assert found.outcome == "same", found
+    other = PickleFiles(tmp_path / "other")
+    other.save("x", [value, 1])
+    (found,) = diff(storage, other)
+    assert found.outcome == "different"
+
+
+@given(npz_values())
+def test_no_value_differs_from_itself(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
+    storage = NpzStorageInterface(tmp_path_factory.mktemp("itself"), allow_pickle=True)
+    storage.save("x", value)
+    (found,) = diff(storage, storage)
+    assert found.outcome == "same", found

@@ -292,14 +292,12 @@ def test_refusals_say_what_it_is_and_what_to_do(value: Any, found: str, way_out:
     assert (refused.found.replace("numpy.ma.core", "numpy.ma"), refused.way_out) == (found, way_out)
 
 
-@pytest.mark.parametrize(
-    ("name", "way_out"),
-    [("DataFrame", 'save df.to_dict("list")'), ("Series", "save series.to_numpy()")],
-)
-def test_pandas_is_recognised_by_name(name: str, way_out: str) -> None:
+@pytest.mark.parametrize("name", ["DataFrame", "Series", "Index"])
+def test_a_class_that_is_only_called_as_one_of_pandas_is_refused_all_the_same(name: str) -> None:
     kind = type(name, (), {"__module__": "pandas.core.frame", "__qualname__": name})
     refused = refusal_of(kind())
-    assert (refused.found, refused.way_out) == (f"pandas.core.frame.{name}", way_out)
+    assert refused.found == f"pandas.core.frame.{name}"
+    assert refused.way_out.startswith("save plain data")
 
 
 _UNIT = np.dtype("f8", metadata={"unit": "m"})
