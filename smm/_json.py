@@ -8,6 +8,7 @@ import re
 import reprlib
 from typing import TYPE_CHECKING, Any
 
+from smm._pieces import nesting
 from smm._refusals import Refused, refusal_of
 from smm._tree import Damaged
 
@@ -31,7 +32,6 @@ _LONG_PLACE = 80
 _OTHERS = "use NpyStorageInterface or NpzStorageInterface"
 # JSON writes each surrogate by itself, and reads a pair of them as one character.
 _SURROGATE_PAIR = "[\ud800-\udbff][\udc00-\udfff]"
-_TEXT = rb'(?s)"(?:[^"\\]|\\.)*+"'
 
 
 def canonical_json(data: Any) -> Any:
@@ -82,7 +82,7 @@ def read_json(buffer: Any) -> Any:
     except json.JSONDecodeError as error:
         raise Damaged(f"no JSON: {error}") from None
     except RecursionError:
-        if _depth(content) > MAX_DEPTH:
+        if nesting(text) > MAX_DEPTH:
             raise Damaged(f"nested more than {MAX_DEPTH} deep") from None
         raise
 
@@ -204,12 +204,3 @@ def _way_out_of(dtype: np.dtype[Any]) -> str:
 
 def _too_deep() -> Refused:
     return Refused(found=f"nesting over {MAX_DEPTH} deep", way_out="flatten it, or use NpzStorageInterface")
-
-
-def _depth(content: bytes) -> int:
-    """How deep brackets are nested outside of text."""
-    depth = deepest = 0
-    for byte in re.findall(rb"[\[{\]}]", re.sub(_TEXT, b"", content)):
-        depth += 1 if byte in b"[{" else -1
-        deepest = max(deepest, depth)
-    return deepest

@@ -151,7 +151,8 @@ class _Renaming:
         self._journal = journal
         self._pairs = Pairs(manager._shelf)
         fields = attrs.fields(Move)
-        moves = [attrs.asdict(move, filter=attrs.filters.exclude(fields.size)) for move in plan.moves]
+        without_size = attrs.filters.exclude(fields.size)
+        moves = [attrs.asdict(move, recurse=False, filter=without_size) for move in plan.moves]
         self._noted = {"rows": rows, "old": plan.old, "new": plan.new, "moves": moves}
 
     def carry_out(self) -> None:

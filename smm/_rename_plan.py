@@ -314,7 +314,7 @@ class Planner:
             raise
         record = self._stored[name][1]
         now = Target(name=name, base_name=record.base_name, params=record.params)
-        if json.dumps(attrs.asdict(now)) != json.dumps(attrs.asdict(target)):
+        if json.dumps(attrs.astuple(now, recurse=False)) != json.dumps(attrs.astuple(target, recurse=False)):
             self._targets[name] = target
 
     def _refuse(self, old: str, new: str, reason: str) -> None:

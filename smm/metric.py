@@ -7,11 +7,12 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from typing import Literal as TypeLiteral
 
-from smm._pieces import encoded, json_text, object_text
+from smm._dates import iso, moment
+from smm._pieces import encoded, json_text, object_text, parsed, short, text_or_none
 from smm._text import visible
 
 if TYPE_CHECKING:
@@ -253,12 +254,12 @@ class Record:
         # What `json.dumps` of a dict would write, in half the time that takes.
         stamp = {"size": data.size, "mtime_ns": data.mtime_ns, "crc32": data.crc32} if data else None
         by = self.accepted
-        accepted = {"date": _iso(by.date), "digest": by.digest} if by else None
+        accepted = {"date": iso(by.date), "digest": by.digest} if by else None
         unseen = "" if self.reads_unseen is None else f'"reads_unseen": {json_text(self.reads_unseen)}, '
         return (
             f'{{"smm_record": {RECORD_VERSION}, "name": {json_text(self.name)}, '
             f'"base_name": {json_text(self.base_name)}, "params": {object_text(self.params)}, '
-            f'"date": "{_iso(self.date)}", "changed": "{_iso(self.changed)}", '
+            f'"date": "{iso(self.date)}", "changed": "{iso(self.changed)}", '
             f'"duration_seconds": {json_text(self.duration_seconds)}, '
             f'"data": {object_text(stamp)}, "code": {_code_text(self.code)}, '
             f'"inputs": {_inputs_text(self.inputs)}, {unseen}"accepted": {object_text(accepted)}, '
@@ -276,7 +277,10 @@ class Record:
         Raises:
             ValueError: the text is neither; a damaged side-car counts as missing.
         """
-        return SideCar(name, text).record()
+        try:
+            return SideCar(name, text).record()
+        except ValueError as error:
+            raise ValueError(f"the side-car of {name!r} is damaged: {error}") from None
 
     @property
     def code_digest(self) -> str | None:
@@ -308,14 +312,22 @@ class SideCar:
     def __init__(self, name: str, text: str) -> None:
         self.name = name
         self.text = text
-        self._fields = fields = _fields_of(name, text)
+        self._fields = fields = _fields_of(text)
         for key, kinds in _KINDS.items():
             if type(fields.get(key)) not in kinds:
-                raise ValueError(f"the side-car of {name!r} has {key}: {fields.get(key)!r}")
-        self.date = _aware(fields["date"])
+                raise ValueError(f"it has {key}: {short(fields.get(key))}")
+        self.date = moment(fields["date"])
         changed = fields.get("changed")
-        self.changed = self.date if changed is None else _aware(changed)
-        self.data = _read_stamp(name, fields.get("data"))
+        self.changed = self.date if changed is None else moment(changed)
+        duration = fields.get("duration_seconds")
+        if duration is not None and not 0 <= duration <= _LONGEST_SECONDS:
+            raise ValueError(f"it has duration_seconds: {short(duration)}")
+        self.data = _read_stamp(fields.get("data"))
+
+    @property
+    def date_text(self) -> str:
+        """The date as it is written there, ISO 8601: a time, or the day that the predecessor wrote."""
+        return str(self._fields["date"])
 
     @property
     def base_name(self) -> str | None:
@@ -390,27 +402,23 @@ _KINDS: Mapping[str, frozenset[object]] = {
     "python_version": _OF_TEXT,
     "numpy_version": _OF_TEXT,
 }
-_DECODER = json.JSONDecoder()
+_LONGEST_SECONDS = 1e12
+"""A computation cannot have lasted longer than the years that dates can have."""
+_DEEPEST = 350
+"""Params that are nested as deep as they may be take 300."""
 
 
-def _fields_of(name: str, text: str) -> dict[str, Any]:
-    """The JSON object of a side-car; of the bare date that the predecessor wrote, one with that date."""
-    noted: Any = text
-    if text[:1] in ("{", '"'):
-        try:
-            noted, end = _DECODER.raw_decode(text)
-            if end != len(text):
-                noted = json.loads(text)
-        except RecursionError:
-            raise ValueError(f"the side-car of {name!r} is no record: {text[:80]!r}") from None
+def _fields_of(text: str) -> dict[str, Any]:
+    """Return the JSON object of a side-car; of the predecessor's bare date, one with that date."""
+    noted = parsed(text, _DEEPEST) if text[:1] in ("{", '"') else text
     if type(noted) is str:
         return {"date": noted}
     if type(noted) is not dict or type(noted.get("smm_record")) is not int:
-        raise ValueError(f"the side-car of {name!r} is no record: {text[:80]!r}")
+        raise ValueError(f"it is no record: {short(text)}")
     return noted
 
 
-def _read_stamp(name: str, noted: dict[str, Any] | None) -> Stamp | None:
+def _read_stamp(noted: dict[str, Any] | None) -> Stamp | None:
     if noted is None:
         return None
     try:
@@ -418,7 +426,7 @@ def _read_stamp(name: str, noted: dict[str, Any] | None) -> Stamp | None:
     except KeyError:
         size = mtime_ns = crc = None
     if not type(size) is type(mtime_ns) is type(crc) is int:
-        raise ValueError(f"the side-car of {name!r} has data: {noted!r}")
+        raise ValueError(f"it has data: {short(noted)}")
     return Stamp(size=size, mtime_ns=mtime_ns, crc32=crc)
 
 
@@ -429,19 +437,20 @@ def _read_code(noted: Any) -> Code | None:
     try:
         return Code(
             digest=str(noted["digest"]),
-            parts=dict(noted["parts"]),
+            parts={str(name): str(digest) for name, digest in noted["parts"].items()},
             python=str(noted["python"]),
             reading=int(noted.get("reading", 1)),
             unseen=tuple(map(str, noted.get("unseen", ()))),
         )
-    except (TypeError, LookupError, ValueError):
+    except (TypeError, LookupError, ValueError, AttributeError, OverflowError):
         return None
 
 
 def _read_inputs(noted: Any) -> tuple[Read, ...] | None:
     try:
         return tuple(
-            Read(name=str(read["name"]), date=_aware(read["date"]), store=read.get("store")) for read in noted
+            Read(name=str(read["name"]), date=moment(read["date"]), store=text_or_none(read.get("store")))
+            for read in noted
         )
     except (TypeError, LookupError, ValueError, AttributeError):
         return None
@@ -449,7 +458,7 @@ def _read_inputs(noted: Any) -> tuple[Read, ...] | None:
 
 def _read_accepted(noted: Any) -> Accepted | None:
     try:
-        return Accepted(date=_aware(noted["date"]), digest=noted["digest"])
+        return Accepted(date=moment(noted["date"]), digest=text_or_none(noted["digest"]))
     except (TypeError, LookupError, ValueError):
         return None
 
@@ -465,7 +474,7 @@ def _code_text(code: Code | None) -> str:
 
 def read_to_text(read: Read) -> str:
     """Return a read as one line of JSON."""
-    return encoded({"name": read.name, "date": _iso(read.date), "store": read.store})
+    return encoded({"name": read.name, "date": iso(read.date), "store": read.store})
 
 
 def read_from_text(text: str) -> Read:
@@ -483,19 +492,4 @@ def read_from_text(text: str) -> Read:
 def _inputs_text(inputs: tuple[Read, ...] | None) -> str:
     if not inputs:
         return "null" if inputs is None else "[]"
-    return encoded([{"name": read.name, "date": _iso(read.date), "store": read.store} for read in inputs])
-
-
-def _iso(when: datetime) -> str:
-    return (when if when.tzinfo is UTC else when.astimezone(UTC)).isoformat(timespec="microseconds")
-
-
-def _aware(text: str) -> datetime:
-    """A date or time as ISO 8601; without a zone it is taken as UTC, a bare date as its midnight."""
-    if len(text) == len("2026-01-31"):
-        day = date.fromisoformat(text)
-        return datetime(day.year, day.month, day.day, tzinfo=UTC)
-    when = datetime.fromisoformat(text)
-    if when.tzinfo is UTC:
-        return when
-    return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+    return encoded([{"name": read.name, "date": iso(read.date), "store": read.store} for read in inputs])

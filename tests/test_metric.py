@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, date, datetime, time
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smm._encoding import DEEPEST, canonical
+from smm.identity import params_to_json
 from smm.metric import Accepted, Code, Read, Record, Stamp
 
 texts = st.text(max_size=20)
@@ -17,7 +20,7 @@ params = st.dictionaries(
     texts, st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
 )
 whole = st.integers(0, 2**63)
-dates = st.datetimes(timezones=st.just(UTC))
+dates = st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31), timezones=st.just(UTC))
 records = st.builds(
     Record,
     name=texts,
@@ -76,7 +79,7 @@ def test_code_of_an_older_record_was_read_by_the_first_reading() -> None:
     assert (read.reading, read.unseen) == (1, ())
 
 
-@given(st.dates())
+@given(st.dates(date(2, 1, 1), date(9998, 12, 31)))
 def test_the_predecessors_dates_are_midnights(day: date) -> None:
     expected = Record(name="x", date=datetime.combine(day, time(), UTC))
     assert Record.from_json("x", day.isoformat()) == expected
@@ -98,6 +101,17 @@ def test_what_is_no_record_is_a_value_error(text: str) -> None:
         {"date": None},
         {"date": 3},
         {"date": "yesterday"},
+        {"date": "0001-01-01T00:00:00+14:00"},
+        {"date": "0001-01-01T00:00:00"},
+        {"date": "0001-01-01"},
+        {"date": "9999-12-31T23:59:59-14:00"},
+        {"changed": "9999-12-31"},
+        {"duration_seconds": math.inf},
+        {"duration_seconds": -math.inf},
+        {"duration_seconds": math.nan},
+        {"duration_seconds": -1e-9},
+        {"duration_seconds": 1e300},
+        {"duration_seconds": 10**400},
         {"changed": 3},
         {"changed": "yesterday"},
         {"reads_unseen": 3},
@@ -111,10 +125,27 @@ def test_what_is_no_record_is_a_value_error(text: str) -> None:
 )
 def test_a_field_of_another_type_is_damage(change: dict[str, Any]) -> None:
     fields = json.loads(Record(name="x", date=datetime(2026, 1, 31, tzinfo=UTC)).to_json())
-    with pytest.raises(ValueError, match=r"'x'|Invalid isoformat|lacks a field"):
+    with pytest.raises(ValueError, match="the side-car of 'x' is damaged: "):
         Record.from_json("x", json.dumps(fields | change))
 
 
 def test_deep_nesting_is_damage_too() -> None:
-    with pytest.raises(ValueError, match="'x' is no record"):
-        Record.from_json("x", '{"a":' * 100_000)
+    for text in ('{"a":' * 100_000, '{"smm_record": 1, "params": {"a": ' + "[" * 900 + "]" * 900 + "}}"):
+        with pytest.raises(
+            ValueError, match="the side-car of 'x' is damaged: it is nested more than 350 deep"
+        ):
+            Record.from_json("x", text)
+
+
+def test_params_nested_as_deep_as_they_may_be_come_back() -> None:
+    value: Any = 1
+    for _ in range(DEEPEST):
+        value = {1: value}
+    noted = params_to_json({"a": canonical(value)})
+    record = Record(name="x", params=noted, date=datetime(2026, 1, 31, tzinfo=UTC))
+    assert Record.from_json("x", record.to_json()) == record
+
+
+def test_brackets_in_a_text_nest_nothing() -> None:
+    record = Record(name="x", params={"a": "[{" * 900}, date=datetime(2026, 1, 31, tzinfo=UTC))
+    assert Record.from_json("x", record.to_json()) == record
