@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from smm._files import OWN_FOLDER, NewFile, make_folders
+from smm._files import NewFile
+from smm._folders import make_own_folder, open_own_folder
+from smm._reading import RECORD_LIMIT, warn_of
+from smm.errors import StoreFileError
 from smm.metric import Code
 
+_CODE = "code"
 _DIGEST = re.compile(r"[0-9a-f]{16,64}")
 
 _kept: set[tuple[str, str]] = set()
@@ -41,22 +44,31 @@ def keep(folder: Path, code: Code, sources: Mapping[str, str]) -> None:
         if (place, digest) in _kept:
             continue
         _kept.add((place, digest))  # whatever comes: not again for every row of a sweep
-        path = _path(folder, digest)
-        if path is None or os.path.exists(path):
+        if not _DIGEST.fullmatch(digest):
             continue
         with contextlib.suppress(
             OSError, LookupError, RecursionError
         ):  # the last: nested too deep to be written
-            _write(place, path, sources[name])
+            if not _is_kept(place, digest):
+                _write(place, digest, sources[name])
 
 
 def kept(folder: Path, digest: str) -> str | None:
-    """The source of a digest; None if it was never kept, or cannot be read any more."""
-    path = _path(folder, digest)
-    if path is None:
+    """Return the source of a digest; None if it was never kept, or cannot be read any more.
+
+    Digests come from side-cars, which anyone may have written; what is none is not looked for.
+
+    Warns:
+        SmmWarning: something else is in the file's place, once a process; or `.smm` is a link.
+    """
+    if not _DIGEST.fullmatch(digest):
         return None
     try:
-        return Path(path).read_bytes().decode("utf-8", "surrogatepass")
+        with open_own_folder(str(folder), _CODE) as code:
+            return code.read(f"{digest}.py", RECORD_LIMIT).decode("utf-8", "surrogatepass")
+    except StoreFileError as error:
+        warn_of(error, "the source of the code that computed a metric cannot be shown")
+        return None
     except (OSError, UnicodeDecodeError):
         return None
 
@@ -76,26 +88,19 @@ def difference(before: str, now: str, *, name: str, when: str) -> str:
     return "\n".join(lines)
 
 
-def _path(folder: Path, digest: str) -> str | None:
-    """Where a source lies. Digests come from side-cars, which anyone may have written: no path but ours."""
-    if not _DIGEST.fullmatch(digest):
-        return None
-    return os.path.join(folder, OWN_FOLDER, "code", f"{digest}.py")
+def _is_kept(folder: str, digest: str) -> bool:
+    with contextlib.suppress(FileNotFoundError), open_own_folder(folder, _CODE) as code:
+        return code.status(f"{digest}.py") is not None
+    return False
 
 
-def _write(folder: str, path: str, source: str) -> None:
-    code = os.path.dirname(path)
-    if not os.path.isdir(code):
-        make_folders(folder)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(code)
-            with contextlib.suppress(OSError):  # as `.smm` itself, so that a group can share it
-                os.chmod(code, os.stat(folder).st_mode & 0o7777)
-    file = NewFile(folder, ".py")
-    try:
-        file.write(source.encode("utf-8", "surrogatepass"))
-        file.finish()
-    except BaseException:
-        file.discard()
-        raise
-    file.publish(path)
+def _write(folder: str, digest: str, source: str) -> None:
+    with make_own_folder(folder, _CODE) as code:
+        file = NewFile(folder, ".py")
+        try:
+            file.write(source.encode("utf-8", "surrogatepass"))
+            file.finish()
+        except BaseException:
+            file.discard()
+            raise
+        file.publish(f"{digest}.py", into=code)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from datetime import datetime
@@ -13,10 +15,12 @@ from typing import Literal, TypeAlias, get_args
 
 import attrs
 
-from smm._files import OWN_FOLDER, name_of_stem, remove_file
+from smm._files import is_temporary, name_of_stem
+from smm._folders import OWN_FOLDER, TEMPORARY, OwnFolder, open_own_folder
 from smm._moving import Journal
+from smm._reading import name_place
 from smm._rename_plan import RenamePendingError
-from smm._runlog import failures
+from smm._runlog import RUNS, failures
 from smm._shelf import Shelf
 from smm._stored import RECORD_ENDING, FileStorage, data_file, noted, sidecar_file, stems
 from smm._text import visible
@@ -120,9 +124,9 @@ def remove(manager: DatedCacheManager, garbage: Iterable[Garbage]) -> Iterator[G
     shelf = Shelf(manager.storage_interface)
     for one in garbage:
         if one.kind == "temporary":
-            gone = one.path is not None and _remove_temporary(one.path)
+            gone = one.path is not None and _remove_temporary(shelf, one.path.name)
         elif one.kind == "log":
-            gone = one.path is not None and _remove_log(one.path, one.size)
+            gone = one.path is not None and _remove_log(shelf, one.path.name, one.size)
         else:
             gone = _remove_metric(manager, shelf, one)
         if gone:
@@ -302,52 +306,81 @@ _STILL: Mapping[str, Callable[[DatedCacheManager, Shelf, Garbage], bool]] = {
 
 
 def _temporary(shelf: Shelf) -> Iterator[Garbage]:
-    for entry in _own_entries(shelf, "tmp"):
-        try:
-            status = entry.stat(follow_symlinks=False)
+    with _own_folder(shelf, TEMPORARY) as tmp:
+        for name, status in _own_files(tmp):
             # The age first: a look at the lock of a file that was just made could keep its writer from it.
-            if time.time() - status.st_mtime < _YOUNG_SECONDS or not _if_unlocked(entry.path):
+            if not is_temporary(name) or time.time() - status.st_mtime < _YOUNG_SECONDS:
                 continue
-        except OSError:
-            continue  # published or removed a moment ago, or somebody's whose files may not be opened
-        yield Garbage(kind="temporary", name=entry.name, path=Path(entry.path), size=status.st_size)
+            if tmp is not None and _is_left(tmp, name):
+                path = Path(tmp.path) / name
+                yield Garbage(kind="temporary", name=name, path=path, size=status.st_size)
 
 
-def _remove_temporary(path: Path) -> bool:
+def _is_left(tmp: OwnFolder, name: str) -> bool:
+    """Return whether no living writer has a temporary file; False if it is gone, or may not be opened."""
     try:
-        return _if_unlocked(str(path), os.unlink)
-    except FileNotFoundError:
+        return _if_unlocked(tmp, name)
+    except OSError:
         return False
 
 
-def _if_unlocked(path: str, then: Callable[[str], object] = lambda _: None) -> bool:
-    """Do something to a file that no living writer has locked, while none can; whether that was so.
+def _remove_temporary(shelf: Shelf, name: str) -> bool:
+    with _own_folder(shelf, TEMPORARY) as tmp:
+        try:
+            return tmp is not None and _if_unlocked(tmp, name, tmp.remove)
+        except FileNotFoundError:
+            return False
+
+
+def _if_unlocked(tmp: OwnFolder, name: str, then: Callable[[str], object] = lambda _: None) -> bool:
+    """Do something to a file that no living writer has locked, while none can; return whether that was so.
 
     Raises:
         OSError: it cannot be opened, or there is nothing to be had of locks here.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = tmp.open(name, os.O_RDONLY | os.O_NONBLOCK)
     try:
         # Shared, for which reading is enough on every file system; writers lock exclusively.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        then(path)
+        then(name)
         return True
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise name_place(error, f"{tmp.path}/{name}") from None
     finally:
         os.close(descriptor)
 
 
-def _own_entries(shelf: Shelf, below: str) -> list[os.DirEntry[str]]:
-    """The files in one of smm's own folders; none if it is not there."""
+@contextlib.contextmanager
+def _own_folder(shelf: Shelf, below: str) -> Iterator[OwnFolder | None]:
+    """Open one of smm's own folders; None if it is not there.
+
+    Raises:
+        StoreFileError: it, or `.smm`, is a link.
+    """
     storage = shelf.storage
-    if not isinstance(storage, FolderStorage):
-        return []
-    try:
-        with os.scandir(storage.metrics_dir / OWN_FOLDER / below) as entries:
-            return [entry for entry in entries if entry.is_file(follow_symlinks=False)]
-    except FileNotFoundError:
-        return []
+    if isinstance(storage, FolderStorage):
+        try:
+            opened = open_own_folder(str(storage.metrics_dir), below)
+        except FileNotFoundError:
+            pass
+        else:
+            with opened:
+                yield opened
+            return
+    yield None
+
+
+def _own_files(folder: OwnFolder | None) -> list[tuple[str, os.stat_result]]:
+    """List the regular files in one of smm's own folders, with what they look like."""
+    found = []
+    for entry in () if folder is None else folder.entries():
+        with contextlib.suppress(FileNotFoundError):  # published or removed a moment ago
+            status = entry.stat(follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode):
+                found.append((entry.name, status))
+    return found
 
 
 # --- logs ------------------------------------------------------------------------------------------------
@@ -357,12 +390,13 @@ def _logs(shelf: Shelf, declared: _Declared, keep: int) -> Iterator[Garbage]:
     storage = shelf.storage
     if not isinstance(storage, FolderStorage):
         return
-    logs = [entry for entry in _own_entries(shelf, "runs") if entry.name.endswith(".jsonl")]
-    logs.sort(key=lambda entry: entry.name, reverse=True)  # they are named by when the run began
+    with _own_folder(shelf, RUNS) as runs:
+        logs = [(name, status) for name, status in _own_files(runs) if name.endswith(".jsonl")]
+    logs.sort(key=lambda log: log[0], reverse=True)  # they are named by when the run began
     old = {
-        Path(entry.path): entry.stat().st_size
-        for entry in logs[keep:]
-        if time.time() - entry.stat().st_mtime >= _KEEP_LOG_SECONDS
+        storage.metrics_dir / OWN_FOLDER / RUNS / name: status.st_size
+        for name, status in logs[keep:]
+        if time.time() - status.st_mtime >= _KEEP_LOG_SECONDS
     }
     if not old:
         return
@@ -373,12 +407,11 @@ def _logs(shelf: Shelf, declared: _Declared, keep: int) -> Iterator[Garbage]:
             yield Garbage(kind="log", name=path.name, path=path, size=size)
 
 
-def _remove_log(path: Path, size: int | None) -> bool:
-    """Unless the run still writes to it."""
-    try:
-        if path.stat().st_size != size:
+def _remove_log(shelf: Shelf, name: str, size: int | None) -> bool:
+    """Remove a log, unless the run still writes to it; return whether it is gone now."""
+    with _own_folder(shelf, RUNS) as runs:
+        status = None if runs is None else runs.status(name)
+        if runs is None or status is None or status.st_size != size:
             return False
-    except FileNotFoundError:
-        return False
-    remove_file(str(path))
+        runs.remove(name)
     return True

@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from smm._files import file_stem, name_of_stem
+from smm._reading import name_place
 from smm.errors import MetricNameError
 from smm.protocols import SIDECAR
 
@@ -20,7 +21,7 @@ RECORD_ENDING = SIDECAR + ".json"
 
 @functools.lru_cache(maxsize=64)  # those of one metric are asked for several times in a row
 def stems(name: str, file_ext: str) -> tuple[str, ...]:
-    """What a metric's files may begin with: as smm writes it, then as the predecessor did.
+    """Return what a metric's files may begin with: as smm writes it, then as the predecessor did.
 
     Raises:
         MetricNameError: no file can have such a name.
@@ -41,7 +42,7 @@ def record_endings(file_ext: str) -> tuple[str, ...]:
 
 
 def listing(folder: str) -> set[str]:
-    """The names of all files in a folder; of none if it is missing."""
+    """Return the names of all files in a folder, and of links to files; none if the folder is missing."""
     with _scanned(folder) as entries:
         return {entry.name for entry in entries if entry.is_file()}
 
@@ -90,12 +91,17 @@ def _scanned(folder: str) -> Iterator[Iterable[os.DirEntry[str]]]:
     except FileNotFoundError:
         yield ()
         return
+    except OSError as error:
+        raise name_place(error, folder) from None
     try:
-        # Entries of a descriptor do not each make their whole path.
-        with os.scandir(descriptor) as entries:
-            yield entries
-    finally:
-        os.close(descriptor)
+        try:
+            # Entries of a descriptor do not each make their whole path.
+            with os.scandir(descriptor) as entries:
+                yield entries
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise name_place(error, folder) from None
 
 
 def _named(begun: set[str], file_ext: str) -> set[str]:
@@ -107,6 +113,7 @@ def _named(begun: set[str], file_ext: str) -> set[str]:
 
 
 def _name_of(stem: str, file_ext: str) -> str | None:
+    """Return the metric whose files begin so, by smm or by the predecessor; None if none's do."""
     name = name_of_stem(stem)
     if name is None:
         with contextlib.suppress(MetricNameError):

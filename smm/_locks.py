@@ -20,6 +20,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import struct
 import sys
 import threading
@@ -31,7 +32,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeAlias
 
+from smm._folders import make_own_folder, share
+from smm._reading import irregular, kind_of, warn_of
 from smm._warn import warn_user
+from smm.errors import StoreFileError
 
 _SAY_AFTER_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS = 0.001
@@ -257,7 +261,7 @@ class _LockFile:
     def is_that_of(self, folder: Path) -> bool:
         """Whether this is still the file that others would lock in."""
         try:
-            return _identity(os.stat(_path(folder))) == self.identity
+            return _identity(os.lstat(_path(folder))) == self.identity
         except OSError:
             return False
 
@@ -363,7 +367,7 @@ def _use_file(folder: Path, lock: FolderLock) -> _LockFile | None:
     """The lock file of `folder`, made if missing and kept open for `lock`; None where it cannot be had."""
     path = _path(folder)
     try:
-        known = _identity(os.stat(path))
+        known = _identity(os.lstat(path))
     except OSError:
         known = None
     try:
@@ -374,6 +378,12 @@ def _use_file(folder: Path, lock: FolderLock) -> _LockFile | None:
             lock.node = (lock.offset ^ file.identity[1]) % _NODES
             file.users.add(lock)
             return file
+    except StoreFileError as error:
+        if str(error.path) != path:  # `.smm` itself: nothing can be stored there
+            warn_of(error, "results are read, but none can be stored")
+        else:
+            _warn_once(("no file", path), path, error)
+        return None
     except OSError as error:
         # Without the right to write there is nothing to compute for, or saving will say it better.
         if os.path.isdir(folder) and os.access(folder, os.W_OK, effective_ids=_BY_EFFECTIVE_ID):
@@ -384,7 +394,7 @@ def _use_file(folder: Path, lock: FolderLock) -> _LockFile | None:
 def _open(folder: Path, path: str) -> _LockFile:
     """The lock file that is at `path` now, by a new descriptor if it has none yet. Needs `_mutex`."""
     with suppress(FileNotFoundError):
-        known = _files.get(_identity(os.stat(path)))  # another thread may have opened it a moment ago
+        known = _files.get(_identity(os.lstat(path)))  # another thread may have opened it a moment ago
         if known is not None:
             return known
     descriptor = _descriptor(folder, path)
@@ -402,39 +412,48 @@ def _open(folder: Path, path: str) -> _LockFile:
 
 
 def _descriptor(folder: Path, path: str) -> int:
-    """Open the lock file, which is made with its folders if missing, for whoever may write in `folder`."""
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-    while True:
-        with suppress(FileNotFoundError):
-            return os.open(path, flags)
-        folder.mkdir(parents=True, exist_ok=True)
-        service = os.path.dirname(path)
-        with suppress(FileExistsError):
-            os.mkdir(service)
-            _share(service, folder, 0o7777, 0o700)
-        with suppress(FileExistsError, FileNotFoundError):  # others make and delete it too
-            descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
-            _share(descriptor, folder, 0o666, 0o600)
-            return descriptor
+    """Open the lock file, which is made with its folders if missing, for whoever may write in `folder`.
+
+    Raises:
+        StoreFileError: it is no regular file, or `.smm` is a link.
+        OSError: it cannot be opened or made.
+    """
+    flags = os.O_RDWR | os.O_NONBLOCK
+    while True:  # others make and delete it too
+        with make_own_folder(str(folder)) as own:
+            with suppress(FileNotFoundError):
+                return _regular(own.open("lock", flags), path)
+            with suppress(FileExistsError, FileNotFoundError):
+                descriptor = own.open("lock", flags | os.O_CREAT | os.O_EXCL)
+                share(descriptor, str(folder), 0o666, 0o600)
+                return descriptor
 
 
-def _share(what: int | str, folder: Path, most: int, least: int) -> None:
-    """Give a new file or folder the group and rights of `folder`, as far as one may."""
-    status = os.stat(folder)
-    with suppress(OSError):
-        os.chown(what, -1, status.st_gid)
-    with suppress(OSError):
-        os.chmod(what, status.st_mode & most | least)
+def _regular(descriptor: int, path: str) -> int:
+    """Return a descriptor if it is that of a regular file; else close it.
+
+    Raises:
+        StoreFileError: it is not.
+    """
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise irregular(path, kind_of(status))
 
 
 def _warn_once(key: Hashable, path: str, error: OSError) -> None:
     if key in _said:
         return
     _said.add(key)
-    way_out = "; give all who write to the folder the right to write in .smm and to this file"
+    reason, way_out = error.strerror, ""
+    if isinstance(error, StoreFileError):
+        reason, way_out = f"it is {error.found}", f"; {error.way_out}"
+    elif isinstance(error, PermissionError):
+        way_out = "; give all who write to the folder the right to write in .smm and to this file"
     warn_user(
-        f"cannot lock {path} ({error.strerror}): processes that want the same metric at the same time may "
-        f"each compute it, nothing else can go wrong{way_out if isinstance(error, PermissionError) else ''}"
+        f"cannot lock {path} ({reason}): processes that want the same metric at the same time may "
+        f"each compute it, nothing else can go wrong{way_out}"
     )
 
 

@@ -7,6 +7,7 @@ under the new one, or under both; and what was done of it can be told from what 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -15,8 +16,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from smm._files import OWN_FOLDER, NewFile, remove_file
-from smm._reading import crc32_of_file
+from smm._files import NewFile
+from smm._folders import OWN_FOLDER, open_own_folder
+from smm._reading import LOG_LIMIT, close, have_same_bytes, name_place, open_file, read_piece
 from smm._shelf import UNFINISHED, Shelf
 from smm.errors import StorageAbilityError
 from smm.file_storage import FileBasedStorageInterface
@@ -128,7 +130,10 @@ class Pairs:
     def size(self, name: str) -> int | None:
         """Bytes of the data; None where there are no files."""
         path = self._path(name)
-        return None if path is None else os.stat(path).st_size
+        try:
+            return None if path is None else os.stat(path).st_size
+        except FileNotFoundError:
+            return None  # removed since it was looked for
 
     def _path(self, name: str) -> str | None:
         return None if self._files is None else self._files._find(name, (self._files.file_ext,))
@@ -242,9 +247,9 @@ class Pairs:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(files.metrics_dir / old))
         if target is None:
             target = files._paths(new, (files.file_ext,))[0]
-            before = os.stat(source)
+            before = _status(source)
             _link_or_copy(source, target, files)
-            text = _with_time(text, before, os.stat(target))
+            text = _with_time(text, before, _status(target))
         self.write(new, text)
 
 
@@ -273,22 +278,27 @@ def _with_time(text: str, before: os.stat_result, now: os.stat_result) -> str:
     return json.dumps(noted)
 
 
+def _status(path: str, *, follow: bool = True) -> os.stat_result:
+    try:
+        return os.stat(path, follow_symlinks=follow)
+    except OSError as error:
+        raise name_place(error, path) from None
+
+
 def _are_same(old: str, new: str) -> bool:
-    """Whether two files are one, or have the same bytes; not if `new` is only a link that leads to `old`."""
-    one, other = os.lstat(old), os.lstat(new)
+    """Return whether two files are one, or have the same bytes; False if `new` is a link to `old`."""
+    one, other = _status(old, follow=False), _status(new, follow=False)
     if os.path.samestat(one, other):
         return True
-    if stat.S_ISLNK(other.st_mode):
-        return False
-    return os.stat(old).st_size == other.st_size and crc32_of_file(old) == crc32_of_file(new)
+    return not stat.S_ISLNK(other.st_mode) and have_same_bytes(old, new)
 
 
 def _link_or_copy(source: str, target: str, files: FileBasedStorageInterface) -> None:
     """Give a file's bytes a second name, never in place of another file."""
     try:
         os.link(source, target, follow_symlinks=False)
-    except FileExistsError:
-        raise
+    except FileExistsError as error:
+        raise name_place(error, target) from None
     except (OSError, NotImplementedError):  # a file system without hard links, or someone else's file
         _copy(source, target, files)
 
@@ -296,13 +306,15 @@ def _link_or_copy(source: str, target: str, files: FileBasedStorageInterface) ->
 def _copy(source: str, target: str, files: FileBasedStorageInterface) -> None:
     file = NewFile(str(files.metrics_dir), files.file_ext, fsync=files.fsync)
     try:
-        with open(source, "rb") as old:
-            status = os.fstat(old.fileno())
-            path = file.path  # made before it is written to, it stays locked: its time will be an old one
-            while piece := old.read(1 << 20):
+        old, status = open_file(source)
+        try:
+            file.make()  # made before it is written to, it stays locked: its time will be an old one
+            while piece := read_piece(old, source):
                 file.write(piece)
+        finally:
+            close(old, source)
         file.finish()
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        file.set_times(status)
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
         file.publish(target)
@@ -328,15 +340,20 @@ class Journal:
         """None without a folder."""
 
     def read(self) -> dict[str, Any] | None:
-        """What `write` wrote; None if nothing is to be done.
+        """Return what `write` wrote; None if nothing is to be done.
 
         Raises:
-            ValueError: it cannot be read, or a later version wrote it.
+            ValueError: it is damaged, or a later version wrote it.
+            StoreFileError: it is no regular file, or `.smm` is a link.
+            OSError: it cannot be read.
         """
         text = self._text()
         if text is None:
             return None
-        noted = json.loads(text)
+        try:
+            noted = json.loads(text)
+        except RecursionError:
+            raise ValueError("it is nested too deep") from None
         if not isinstance(noted, dict) or noted.get("smm_renaming") != _VERSION:
             raise ValueError("it is of another version of smm")
         return noted
@@ -346,12 +363,17 @@ class Journal:
             exists = self._storage.exists(JOURNAL)
             return str(self._storage.load(JOURNAL)) if exists else None
         try:
-            return self.path.read_text("utf-8")
+            with open_own_folder(str(self._folder)) as own:
+                return own.read(self.path.name, LOG_LIMIT).decode()
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def write(self, content: Mapping[str, Any]) -> None:
-        """Note it, in one step."""
+        """Note it, in one step.
+
+        Raises:
+            OSError: it could not be written; what was noted before still is.
+        """
         text = json.dumps({"smm_renaming": _VERSION} | dict(content))
         if self.path is None:
             self._storage.save(JOURNAL, text)
@@ -360,14 +382,20 @@ class Journal:
         try:
             file.write(text.encode())
             file.finish()
-            file.publish(str(self.path))
+            with open_own_folder(str(self._folder)) as own:
+                file.publish(self.path.name, into=own)
         except BaseException:
             file.discard()
             raise
 
     def remove(self) -> None:
-        """Nothing more is to be done."""
+        """Note that nothing more is to be done.
+
+        Raises:
+            OSError: the note cannot be removed.
+        """
         if self.path is not None:
-            remove_file(str(self.path))
+            with contextlib.suppress(FileNotFoundError), open_own_folder(str(self._folder)) as own:
+                own.remove(self.path.name)
         elif isinstance(self._storage, DeletingStorage) and self._storage.exists(JOURNAL):
             self._storage.delete(JOURNAL)

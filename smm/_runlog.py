@@ -20,20 +20,29 @@ Deleting the logs loses no result; rows that failed are then tried again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smm._blame import message
-from smm._files import OWN_FOLDER, make_folders
-from smm._pieces import json_text, object_text
-from smm._reading import crc32_of_file
+from smm._dates import moment
+from smm._folders import OWN_FOLDER, make_own_folder, open_own_folder
+from smm._pieces import json_text, object_text, parsed
+from smm._reading import LOG_LIMIT, crc32_of_file, warn_of
 from smm._warn import warn_user
-from smm.errors import SmmError, TimedOutError, UnstorableError, WorkerDiedError, WorkerError
+from smm.errors import (
+    SmmError,
+    StoreFileError,
+    TimedOutError,
+    UnstorableError,
+    WorkerDiedError,
+    WorkerError,
+)
 from smm.run import Failed, Outcome
 
 if TYPE_CHECKING:
@@ -41,6 +50,8 @@ if TYPE_CHECKING:
 else:
     from smm import _attrs as attrs
 
+_DEEPEST = 500
+"""How deep a line may be nested, of what is compared with what is declared now: params are in it."""
 _LINE = re.compile(rb'^\{"outcome": "(\w+)", "name": ("(?:[^"\\\n]|\\.)*").*$', re.MULTILINE)
 
 
@@ -141,23 +152,15 @@ class RunLog:
             self._descriptor = -1
 
     def _begin(self) -> None:
-        folder = _runs(self._folder)
-        if not folder.is_dir():
-            make_folders(str(self._folder))
-            folder.mkdir(exist_ok=True)
-            with contextlib.suppress(OSError):  # as `.smm` itself, so that a group can share it
-                folder.chmod(self._folder.stat().st_mode & 0o7777)
         start = self._started.strftime("%Y-%m-%dT%H-%M-%S.%f")
-        for number in range(1_000):  # another run may have begun in the same microsecond
-            path = folder / f"{start}{f'-{number}' if number else ''}.jsonl"
-            try:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-                self._descriptor = os.open(path, flags, 0o666)
-            except FileExistsError:
-                continue
-            self.path = path
-            return
-        raise FileExistsError(f"{folder} is full of logs of this very moment")
+        with make_own_folder(str(self._folder), RUNS) as runs:
+            for number in range(1_000):  # another run may have begun in the same microsecond
+                name = f"{start}{f'-{number}' if number else ''}.jsonl"
+                with contextlib.suppress(FileExistsError):
+                    self._descriptor = runs.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND)
+                    self.path = Path(runs.path) / name
+                    return
+            raise FileExistsError(errno.EEXIST, "it is full of logs of this very moment", runs.path)
 
     def _error(self, outcome: Outcome) -> dict[str, Any] | None:
         error = outcome.error
@@ -208,8 +211,12 @@ def _check_sum(file: str) -> int | None:
         return None
 
 
+RUNS = "runs"
+"""The folder in `.smm` where logs lie."""
+
+
 def _runs(folder: Path) -> Path:
-    return folder / OWN_FOLDER / "runs"
+    return folder / OWN_FOLDER / RUNS
 
 
 # --- reading ---------------------------------------------------------------------------------------------
@@ -228,13 +235,13 @@ def failures(
         declared_of: what is declared of a metric now, as for `RunLog`; None to take that as unchanged.
     """
     wanted = set(names)
+    if not wanted:
+        return {}
     found: dict[str, Failed] = {}
     changed: dict[tuple[str, int], bool] = {}
-    for log in sorted(_logs(folder), key=lambda log: log.stem, reverse=True):
-        if not wanted:
-            break
+    for log, content in _logs(folder):
         last: dict[str, tuple[str, bytes]] = {}
-        for line in _LINE.finditer(_content(log)):
+        for line in _LINE.finditer(content):
             with contextlib.suppress(ValueError):  # not smm's own
                 name = line[2][1:-1].decode() if b"\\" not in line[2] else json.loads(line[2])
                 if name in wanted:
@@ -247,6 +254,8 @@ def failures(
                 declared, noted = failed
                 if declared_of is None or declared == declared_of(name):
                     found[name] = noted
+        if not wanted:
+            break
     return found
 
 
@@ -255,7 +264,7 @@ def _still_failed(
 ) -> tuple[Mapping[str, Any], Failed] | None:
     """What was declared then, and the failure, if it lasts and its files are as they were."""
     try:
-        line = json.loads(text)
+        line = parsed(text.decode(), _DEEPEST)
         error = line["error"]
         for file in error["files"].items():
             if file not in changed:
@@ -267,7 +276,7 @@ def _still_failed(
             kind=error["type"],
             message=error["message"],
             where=error["where"],
-            when=datetime.fromisoformat(line["at"]).astimezone(UTC),
+            when=moment(line["at"]),
             log=log,
             traceback=str(error.get("traceback") or ""),
         )
@@ -275,12 +284,25 @@ def _still_failed(
         return None  # cut off by a full disk, or of another version: tried again
 
 
-def _logs(folder: Path) -> Iterable[Path]:
-    return _runs(folder).glob("*.jsonl")
+def _logs(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """Yield every log and its content, the newest first. What cannot be read is passed over.
 
-
-def _content(log: Path) -> bytes:
+    Warns:
+        SmmWarning: something else is in a log's place, once a process; or `.smm` is a link.
+    """
     try:
-        return log.read_bytes()
-    except OSError:
-        return b""  # removed a moment ago, or another person's who keeps it private
+        with open_own_folder(str(folder), RUNS) as runs:
+            names = [entry.name for entry in runs.entries() if entry.name.endswith(".jsonl")]
+            for name in sorted(names, key=lambda name: name.removesuffix(".jsonl"), reverse=True):
+                try:
+                    content = runs.read(name, LOG_LIMIT)
+                except StoreFileError as error:
+                    warn_of(error, "no log of a run, and passed over")
+                except OSError:
+                    continue  # removed a moment ago, or another person's who keeps it private
+                else:
+                    yield Path(runs.path) / name, content
+    except StoreFileError as error:
+        warn_of(error, "the logs of runs are not read")
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return

@@ -7,7 +7,6 @@ side-car was never finished, and counts as not stored.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import weakref
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from smm import __version__
 from smm._flights import current
+from smm._reading import warn_of_damage
 from smm.errors import MetricNotStoredError, StorageAbilityError
 from smm.metric import Code, Read, Record, SideCar
 from smm.protocols import (
@@ -117,13 +117,18 @@ class Shelf:
         return None if noted is None else noted.record()
 
     def sidecar(self, name: str) -> SideCar | None:
-        """The side-car, of which no more is read than the text; None as `record`."""
+        """Return the side-car, of which no more is read than the text; None as `record`.
+
+        Warns:
+            SmmWarning: it is damaged.
+        """
         text = self._text(name)
-        if text is None:
+        if text is None or text == UNFINISHED:
             return None
         try:
             return SideCar(name, text)
-        except ValueError:
+        except ValueError as error:
+            warn_of_damage(name, self.where, error)
             return None
 
     def _text(self, name: str) -> str | None:
@@ -146,13 +151,12 @@ class Shelf:
         """The date as the side-car has it, ISO 8601: a time, or the day that the predecessor wrote.
 
         Raises:
-            MetricNotStoredError: there is no side-car.
+            MetricNotStoredError: there is no side-car, or a damaged one.
         """
-        text = self._text(name)
-        if text is None:
+        noted = self.sidecar(name)
+        if noted is None:
             raise MetricNotStoredError(name=name, where=self.where)
-        noted = json.loads(text) if text[:1] in '{"' else text
-        return str(noted["date"] if isinstance(noted, dict) else noted)
+        return noted.date_text
 
     # --- reading ----------------------------------------------------------------------------------------
 

@@ -137,6 +137,22 @@ class UnstorableError(SmmError, TypeError):
         return f"{self.storage} cannot keep metric {self.name!r}: {where}; {self.way_out}"
 
 
+class StoreFileError(SmmError, OSError):
+    """Something in a store that is no regular file or folder where one should be, or a file too large."""
+
+    path: Path
+    found: str
+    """What it is: `a link`, `a named pipe`."""
+    way_out: str
+
+    def __init__(self, **data: Any) -> None:
+        super().__init__(**data)
+        self.filename = str(data["path"])
+
+    def _sentence(self) -> str:
+        return f"{self.path} is {self.found}; {self.way_out}"
+
+
 class CorruptMetricError(SmmError, ValueError):
     """The stored bytes themselves show that they are damaged."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import stat
@@ -15,11 +14,21 @@ from smm._files import (
     remove_file,
     write_small,
 )
+from smm._folders import look_at
 from smm._listing import RECORD_ENDING as _RECORD_ENDING
-from smm._listing import listed, listing, recorded
+from smm._listing import listed, listing, recorded, stems
 from smm._listing import record_endings as _record_endings
-from smm._listing import stems as _stems
-from smm._reading import crc32_of_file, read_text
+from smm._reading import (
+    RECORD_LIMIT,
+    close,
+    crc32_of_open,
+    irregular,
+    kind_of,
+    open_file,
+    read_text,
+    warn_of,
+    warn_of_damage,
+)
 from smm._refusals import Refused
 from smm._text import visible
 from smm._tree import Damaged, Newer, Pickled
@@ -29,6 +38,7 @@ from smm.errors import (
     MetricNotStoredError,
     NewerFormatError,
     PickleRefusedError,
+    StoreFileError,
     UnstorableError,
 )
 from smm.metric import Record, Stamp
@@ -107,17 +117,24 @@ class FileBasedStorageInterface:
 
     def _read(self, path: str, stamp: Stamp | None) -> Any:
         """The data of a file, held against the stamp if its size and time are the stamp's."""
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise FileNotFoundError(errno.ENOENT, "Not a file", path)
-        if stamp is not None and stamp.fits(status) and crc32_of_file(path) != stamp.crc32:
+        descriptor, status = open_file(path)
+        try:
+            summed = stamp is not None and stamp.fits(status)
+            total = crc32_of_open(descriptor, path) if summed else None
+        finally:
+            close(descriptor, path)
+        if stamp is not None and total is not None and total != stamp.crc32:
             raise Damaged("its check sum is not the one noted when it was written")
         return self._load(path)
 
     # --- StorageInterface -------------------------------------------------------------------------------
 
     def exists(self, name: str) -> bool:
-        """Whether the metric's file is there; for `x_date`, whether `x` has a side-car. Opens nothing."""
+        """Return whether the metric's file is there; for `x_date`, whether `x` has a side-car. Opens nothing.
+
+        Raises:
+            OSError: the folder may not be searched.
+        """
         if self._find(name, (self.file_ext,)) is not None:
             return True
         owner = owner_of(name)
@@ -134,7 +151,7 @@ class FileBasedStorageInterface:
         self.stage(name, data).publish(alone=True)
 
     def load(self, name: str) -> Any:
-        """The data stored under a name; for `x_date`, the date in the side-car of `x`, as ISO 8601 text.
+        """Return the data of a name; for `x_date`, the date in the side-car of `x`, as ISO 8601 text.
 
         Raises:
             MetricNotStoredError: there is none.
@@ -142,6 +159,9 @@ class FileBasedStorageInterface:
             PickleRefusedError: it holds pickled objects, and this storage does not allow them.
             NewerFormatError: a later version of smm wrote it.
             OSError: it cannot be read.
+
+        Warns:
+            SmmWarning: the folder's `.smm` is a link, once a process; or the side-car is damaged.
         """
         owner = owner_of(name)
         sidecar = None if owner is None else self._sidecar(owner)
@@ -180,6 +200,8 @@ class FileBasedStorageInterface:
         A file of the stamp's size and time must have its check sum. A file of another size or time was put
         there by someone else, and is believed if the format's own checks pass.
         """
+        look_at(self._folder)
+        detail = ""
         try:
             paths = self._paths(name, (self.file_ext,))
         except MetricNameError:
@@ -194,24 +216,28 @@ class FileBasedStorageInterface:
             except Newer as error:
                 found, known = error.found, error.known
                 raise NewerFormatError(name=name, path=_as_path(path), found=found, known=known) from None
+            except StoreFileError as error:
+                detail = f"{error.path} is {error.found}"
             except Exception as error:
                 absent = isinstance(error, (FileNotFoundError, NotADirectoryError)) and not _is_file(path)
                 if absent:
                     continue  # it has another form, or none; or was removed a moment ago
                 error.add_note(visible(f"while loading metric {name!r} from {path}"))
                 raise
-        raise self._not_stored(name)
+        raise MetricNotStoredError(name=name, where=self._folder, detail=detail)
 
     def check(self, name: str) -> None:
         """Raise now what `save` would raise whatever the data; creates nothing.
 
         Raises:
             MetricNameError: the name makes no file name.
+            StoreFileError: `.smm` is a link, or a folder has the name of the metric's file.
             OSError: the folder is a file, or cannot be written.
         """
-        self._stems(name)
+        target = self._paths(name, (self.file_ext,))[0]
         try:
             check_folder(self._folder)
+            _check_target(target)
         except OSError as error:
             note = f"metric {name!r} could not be stored in {self.metrics_dir}; "
             note += "make it a folder you can write to, or choose another metrics_dir"
@@ -234,11 +260,15 @@ class FileBasedStorageInterface:
     # --- side-cars --------------------------------------------------------------------------------------
 
     def has_record(self, name: str) -> bool:
-        """Whether there is a side-car, of any form. Opens nothing."""
+        """Return whether there is a side-car, of any form. Opens nothing."""
         return self._find(name, self._record_endings) is not None
 
     def read_record(self, name: str) -> str | None:
-        """The side-car's text: a record's JSON, or a bare date; None if it is missing or damaged."""
+        """Return the side-car's text: a record's JSON, or a bare date; None if it is missing or damaged.
+
+        Warns:
+            SmmWarning: it is damaged, so that there is no text.
+        """
         sidecar = self._sidecar(name)
         return None if sidecar is None else sidecar[0]
 
@@ -267,43 +297,42 @@ class FileBasedStorageInterface:
         return _record_endings(self.file_ext)
 
     def _sidecar(self, name: str) -> tuple[str, bool] | None:
-        """The side-car's text, and whether someone saved it as data: the predecessor, or a wrapper."""
+        """Return the side-car's text, and whether someone saved it as data: the predecessor, or a wrapper."""
         try:
-            stems = _stems(name, self.file_ext)
+            begun = stems(name, self.file_ext)
         except MetricNameError:
             return None
         # One by one, since nearly always the first one is there.
-        for stem in stems:
+        for stem in begun:
             for ending in _record_endings(self.file_ext):
                 path = f"{self._folder}/{stem}{ending}"
                 try:
                     if ending == _RECORD_ENDING:
-                        text = read_text(path)
+                        text = read_text(path, RECORD_LIMIT)
                         return (json.loads(text), True) if text[:1] == '"' else (text, False)
                     if _is_file(path):
                         saved = _as_text(self._read(path, None))
                         return None if saved is None else (saved, True)
-                except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                except (FileNotFoundError, NotADirectoryError):
                     continue  # it has another form, or none; or was removed a moment ago
+                except StoreFileError as error:
+                    warn_of(error, f"the side-car of metric {name!r} cannot be read, and counts as missing")
                 except (OSError, MemoryError) as error:
                     error.add_note(visible(f"while loading the side-car of metric {name!r} from {path}"))
                     raise
-                except Exception:  # noqa: BLE001 - a subclass's _load may raise anything at damaged bytes
+                except Exception as error:  # noqa: BLE001 - a class of the user's may raise anything
+                    warn_of_damage(name, path, error)
                     return None
         return None
 
     # --- names and paths --------------------------------------------------------------------------------
 
-    def _stems(self, name: str) -> tuple[str, ...]:
-        """What a metric's files may begin with: as smm writes it, then as the predecessor did."""
-        return _stems(name, self.file_ext)
-
     def _paths(self, name: str, endings: tuple[str, ...]) -> tuple[str, ...]:
         """All files that may be there; the first is the one to write."""
-        stems = _stems(name, self.file_ext)
-        if len(stems) == len(endings) == 1:  # nearly always
-            return (f"{self._folder}/{stems[0]}{endings[0]}",)
-        return tuple(f"{self._folder}/{stem}{ending}" for stem in stems for ending in endings)
+        begun = stems(name, self.file_ext)
+        if len(begun) == len(endings) == 1:  # nearly always
+            return (f"{self._folder}/{begun[0]}{endings[0]}",)
+        return tuple(f"{self._folder}/{stem}{ending}" for stem in begun for ending in endings)
 
     def _find(self, name: str, endings: tuple[str, ...]) -> str | None:
         """The first of these files that is there."""
@@ -339,11 +368,9 @@ class StagedFile:
 
     def is_stored(self) -> bool:
         """Return whether the file that this one replaces has the very same bytes; False if there is none."""
-        import filecmp  # which the first computation of a metric does not need
-
         try:
-            return filecmp.cmp(self._file.path, self._target, shallow=False)
-        except FileNotFoundError:
+            return self._file.has_bytes_of(self._target)
+        except (FileNotFoundError, StoreFileError):
             return False
 
     def publish(self, *, alone: bool = False) -> None:
@@ -376,6 +403,20 @@ def noted_date(text: str) -> str | None:
     except ValueError:
         return None
     return str(json.loads(text)["date"]) if text.startswith("{") else text
+
+
+def _check_target(path: str) -> None:
+    """Raise now what moving a file to `path` would raise because a folder is there.
+
+    Raises:
+        StoreFileError: there is one.
+    """
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if stat.S_ISDIR(status.st_mode):
+        raise irregular(path, kind_of(status))
 
 
 def unstorable(storage: object, name: str, refused: Refused) -> UnstorableError:

@@ -22,6 +22,7 @@ EVERY: list[tuple[type[SmmError], dict[str, Any], tuple[type[BaseException], ...
     ),
     (errors.CorruptMetricError, {"name": "x", "path": WHERE, "reason": "it is empty"}, (ValueError,)),
     (errors.ChangedInMemoryError, {"name": "x"}, (ValueError,)),
+    (errors.StoreFileError, {"path": WHERE, "found": "a link", "way_out": "remove it"}, (OSError,)),
     (errors.PickleRefusedError, {"name": "x", "path": WHERE}, (ValueError,)),
     (errors.NewerFormatError, {"name": "x", "path": WHERE, "found": "2", "known": "1"}, (ValueError,)),
     (errors.MetricNotStoredError, {"name": "x", "where": "results"}, (KeyError, FileNotFoundError)),

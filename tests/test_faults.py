@@ -10,6 +10,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,14 +19,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 
-from smm import _files
+from smm import DatedCacheManager, _files, maintain
 from smm.errors import UnstorableError
 from smm.metric import Record, Stamp
 from smm.storage import (
     FileBasedStorageInterface,
+    JsonStorageInterface,
     NpzStorageInterface,
 )
 from smm.testing import files_below
@@ -64,7 +67,7 @@ class Faults:
         for module, names in (
             (os, ("open", "replace", "stat", "fstat", "dup", "mkdir")),
             (fcntl, ("flock",)),
-            (_files, ("crc32", "crc32_of_file")),
+            (_files, ("crc32", "crc32_of_open")),
         ):
             for name in names:
                 monkeypatch.setattr(module, name, self._failing(getattr(module, name)))
@@ -142,6 +145,137 @@ def test_a_generator_that_fails_late_is_refused_before_anything_is_written(tmp_p
     with pytest.raises(UnstorableError):
         storage.save("x", [np.zeros(100_000), np.ones(100_000), object()])
     assert os.listdir(tmp_path) == []
+
+
+# --- errors of the operating system ----------------------------------------------------------------------
+
+
+class FailingSystem:
+    """Lets the n-th call into the operating system fail, with the path that it was given, as Python does."""
+
+    NAMES = (
+        *("open", "read", "readv", "write", "close", "dup", "fsync", "fstat", "stat", "lstat", "utime"),
+        *("scandir", "mkdir", "replace", "unlink", "link", "fchmod"),
+    )
+
+    def __init__(self, patched: pytest.MonkeyPatch, at: int) -> None:
+        self.calls = 0
+        self.failed = ""
+        self._at = at
+        for name in self.NAMES:
+            patched.setattr(os, name, self._failing(name, getattr(os, name)))
+        patched.setattr(fcntl, "lockf", self._failing("lockf", fcntl.lockf))
+
+    def _failing(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **keywords: Any) -> Any:
+            self.calls += 1
+            if self.calls != self._at:
+                return function(*args, **keywords)
+            self.failed = name
+            if name == "close":
+                function(*args, **keywords)
+            path = args[:1] if args and isinstance(args[0], str | os.PathLike) else ()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *path)
+
+        return call
+
+
+@pytest.fixture
+def renamed() -> Iterator[None]:
+    """Let hard links be impossible, so that renaming copies."""
+
+    def no_links(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "link", no_links)
+        yield
+
+
+def manager(folder: Path) -> DatedCacheManager:
+    cm = DatedCacheManager(NpzStorageInterface(folder, fsync=True), verbose=False)
+    cm.set_functions_dict({"x": lambda: 1.5, "y": lambda: cm["x"] * 2, "new": lambda: 2.5})
+    return cm
+
+
+OPERATIONS: dict[str, Callable[[DatedCacheManager], object]] = {
+    "get": lambda cm: cm.get("y"),
+    "get again": lambda cm: cm.get("y", use_stored=False),
+    "compute": lambda cm: cm.get("new"),
+    "load": lambda cm: cm.load("x"),
+    "date": lambda cm: cm.date("x"),
+    "exists": lambda cm: cm.exists("x"),
+    "delete": lambda cm: cm.delete("x"),
+    "save": lambda cm: cm.storage_interface.save("x", 3.0),
+    "save by path": lambda cm: PickleFiles(storage_of(cm).metrics_dir).save("x", 3.0),
+    "load by path": lambda cm: PickleFiles(storage_of(cm).metrics_dir).load_verified("p", Stamp(**PICKLED)),
+    "mapped": lambda cm: NpzStorageInterface(storage_of(cm).metrics_dir, mmap=True).load("x"),
+    "json": lambda cm: JsonStorageInterface(storage_of(cm).metrics_dir).load("j"),
+    "names": lambda cm: storage_of(cm).names(),
+    "recorded": lambda cm: storage_of(cm).recorded(),
+    "status": maintain.status,
+    "why": lambda cm: cm.why("y"),
+    "gc": maintain.gc,
+    "verify": lambda cm: list(maintain.verify(cm)),
+    "rename": lambda cm: maintain.rename(cm, "x", "z"),
+    "folder": lambda cm: maintain.storage_in(storage_of(cm).metrics_dir),
+}
+PICKLED: dict[str, int] = {}
+
+
+def storage_of(cm: DatedCacheManager) -> NpzStorageInterface:
+    assert isinstance(cm.storage_interface, NpzStorageInterface)
+    return cm.storage_interface
+
+
+@pytest.mark.filterwarnings("ignore::smm.errors.SmmWarning")  # without a lock, or the log of a run
+@pytest.mark.usefixtures("renamed")
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_error_of_the_system_names_a_path(tmp_path: Path, name: str) -> None:
+    origin = tmp_path / "origin"
+    manager(origin).run()
+    JsonStorageInterface(origin).save("j", 1)
+    staged = PickleFiles(origin).stage("p", [1])
+    staged.publish()
+    assert staged.stamp is not None
+    PICKLED.update(attrs.asdict(staged.stamp))
+    raised: set[str] = set()
+    for at in range(1, 300):
+        folder = tmp_path / str(at)
+        shutil.copytree(origin, folder)
+        cm = manager(folder)
+        error: OSError | None = None
+        with pytest.MonkeyPatch.context() as patched:
+            system = FailingSystem(patched, at)
+            try:
+                OPERATIONS[name](cm)
+            except OSError as failure:
+                error = failure
+        shutil.rmtree(folder)
+        if error is not None:
+            raised.add(system.failed)
+            said = "".join(getattr(error, "__notes__", ()))
+            named = isinstance(error.filename, str | os.PathLike) and os.path.isabs(error.filename)
+            assert named or str(folder) in said, f"{system.failed} fails at {at}: {error!r}"
+            assert str(folder) in f"{error}{said}" or error.filename == __file__
+        if system.calls < at:
+            break
+    assert raised
+
+
+def test_a_full_disk_while_renaming_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renamed: None
+) -> None:
+    cm = manager(tmp_path)
+    cm.get("x")
+
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        maintain.rename(cm, "x", "z")
+    assert str(caught.value).startswith(f"[Errno 28] No space left on device: '{tmp_path}/.smm/tmp/")
 
 
 # --- a full disk -----------------------------------------------------------------------------------------

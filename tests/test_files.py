@@ -260,9 +260,9 @@ def test_fsync_syncs_the_file_then_the_folders(tmp_path: Path, monkeypatch: pyte
     steps: list[str] = []
     replace, fsync = os.replace, os.fsync
 
-    def noting_replace(source: str, target: str) -> None:
+    def noting_replace(source: str, target: str, **how: Any) -> None:
         steps.append("move")
-        replace(source, target)
+        replace(source, target, **how)
 
     def noting_fsync(descriptor: int) -> None:
         folders = {
@@ -329,14 +329,15 @@ def test_what_was_left_a_day_ago_is_swept_once(tmp_path: Path, unswept: set[str]
     publish(tmp_path, b"1")
     unswept.clear()
     tmp = tmp_path / ".smm" / "tmp"
-    for name, seconds in (("old.npz", DAY + 60), ("older.json", 9 * DAY), ("young.npz", DAY - 600)):
+    young = "2" * 32 + ".npz"
+    for name, seconds in (("0" * 32 + ".npz", DAY + 60), ("1" * 32, 9 * DAY), (young, DAY - 600)):
         (tmp / name).write_bytes(b"?")
         age(tmp / name, seconds)
     publish(tmp_path, b"2")
-    assert leftovers(tmp_path) == ["young.npz"]
-    age(tmp / "young.npz", DAY)
+    assert leftovers(tmp_path) == [young]
+    age(tmp / young, DAY)
     publish(tmp_path, b"3")
-    assert leftovers(tmp_path) == ["young.npz"], "a process looks once"
+    assert leftovers(tmp_path) == [young], "a process looks once"
     unswept.clear()
     publish(tmp_path, b"4")
     assert leftovers(tmp_path) == []
@@ -409,7 +410,8 @@ def test_a_file_system_without_locks_is_written_all_the_same(
     monkeypatch.setattr(fcntl, "flock", no_locks)
     publish(tmp_path, b"1")
     unswept.clear()
-    (tmp_path / ".smm" / "tmp" / "old").write_bytes(b"")
-    age(tmp_path / ".smm" / "tmp" / "old", 9 * DAY)
+    old = "0" * 32
+    (tmp_path / ".smm" / "tmp" / old).write_bytes(b"")
+    age(tmp_path / ".smm" / "tmp" / old, 9 * DAY)
     assert publish(tmp_path, b"2").read_bytes() == b"2"
-    assert leftovers(tmp_path) == ["old"], "whether its writer lives cannot be known"
+    assert leftovers(tmp_path) == [old], "whether its writer lives cannot be known"

@@ -364,14 +364,15 @@ def test_nothing_is_collected_while_metrics_are_being_renamed(tmp_path: Path) ->
 def test_temporary_files_of_dead_writers(tmp_path: Path) -> None:
     CM = filled(NpzStorageInterface(tmp_path), "x")
     tmp = tmp_path / ".smm" / "tmp"
-    for name, seconds in (("old.npz", 3600), ("young.npz", 0)):
+    old, young = "0" * 32 + ".npz", "1" * 32 + ".npz"
+    for name, seconds in ((old, 3600), (young, 0), ("somebody's.npz", 3600)):
         (tmp / name).write_bytes(b"12345")
         age(tmp / name, seconds)
     (tmp / "folder").mkdir()
     (one,) = gc(CM)
-    assert one == Garbage(kind="temporary", name="old.npz", path=tmp / "old.npz", size=5)
-    assert removed(CM) == ["old.npz"]
-    assert sorted(os.listdir(tmp)) == ["folder", "young.npz"]
+    assert one == Garbage(kind="temporary", name=old, path=tmp / old, size=5)
+    assert removed(CM) == [old]
+    assert sorted(os.listdir(tmp)) == [young, "folder", "somebody's.npz"]
 
 
 def test_the_file_of_a_living_writer_stays(tmp_path: Path) -> None:
@@ -390,13 +391,13 @@ def test_the_file_of_a_living_writer_stays(tmp_path: Path) -> None:
 
 def test_a_look_leaves_no_lock(tmp_path: Path) -> None:
     CM = filled(NpzStorageInterface(tmp_path), "x")
-    path = tmp_path / ".smm" / "tmp" / "old.npz"
+    path = tmp_path / ".smm" / "tmp" / ("0" * 32 + ".npz")
     path.write_bytes(b"1")
     age(path, 3600)
     assert len(gc(CM)) == 1
     assert len(gc(CM)) == 1
     path.chmod(0o400)  # whose file may be read can be asked about
-    assert removed(CM) == ["old.npz"]
+    assert removed(CM) == [path.name]
 
 
 # --- logs -----------------------------------------------------------------------------------------------

@@ -33,7 +33,6 @@ LAYERS: list[set[str]] = [
         "_marks",
         "_plain",
         "_projects",
-        "_reading",
         "_refusals",
         "_syntax",
         "_syntax_dump",
@@ -43,6 +42,9 @@ LAYERS: list[set[str]] = [
     },
     {"_touches", "_warn"},
     {"_statements"},
+    # how files and folders are opened, whatever lies there
+    {"_reading"},
+    {"_folders"},
     # one idea each: files, locks, names, nested data, dotted paths, what a storage can do
     {
         "_columns",

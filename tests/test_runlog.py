@@ -551,7 +551,16 @@ def test_files_that_are_no_logs(place: Place) -> None:
     path.with_name("9999.jsonl").symlink_to("nowhere")
     path.with_name("9998.jsonl").mkdir()
     path.with_name("notes.txt").write_text("mine")
-    assert place.failures("x") == ["x"]
+    with pytest.warns(SmmWarning) as told:
+        assert place.failures("x") == ["x"]
+    assert [str(one.message) for one in told] == [
+        (
+            f"{path.parent}/9999.jsonl is a link, which smm does not follow: no log of a run, and passed "
+            "over; remove it"
+        ),
+        f"{path.parent}/9998.jsonl is a folder: no log of a run, and passed over; move it away",
+    ]
+    assert place.failures("x") == ["x"], "said once"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -8,6 +8,7 @@ import os
 import pickle
 import shutil
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from smm.errors import (
     MetricNotStoredError,
     NewerFormatError,
     PickleRefusedError,
+    SmmWarning,
     UnstorableError,
 )
 from smm.metric import Record
@@ -500,8 +502,14 @@ def test_a_damaged_side_car_is_no_record(
     storage.write_record("x", RECORD)
     (tmp_path / "x_date.json").write_bytes(damage)
     assert storage.has_record("x")
-    text = storage.read_record("x")
-    assert text is None or _is_no_record(text)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        text = storage.read_record("x")
+    if text is None:
+        assert str(tmp_path / "x_date.json") in str(told[0].message)
+    else:
+        assert _is_no_record(text)
+        assert not told
     storage.write_record("x", RECORD)
     assert storage.read_record("x") == RECORD
 
@@ -522,7 +530,8 @@ def test_a_damaged_side_car_of_the_predecessor_is_missing(
     storage = make(tmp_path)
     storage.save("x", 1)
     (tmp_path / f"x_date{storage.file_ext}").write_bytes(damage)
-    assert storage.read_record("x") is None
+    with pytest.warns(SmmWarning, match="the side-car of metric 'x' in .* is damaged"):
+        assert storage.read_record("x") is None
 
 
 def test_a_deleted_side_car_takes_every_form_with_it(tmp_path: Path) -> None:
@@ -679,12 +688,12 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     taken: list[str] = []
     replace, unlink, fsync = os.replace, os.unlink, os.fsync
 
-    def noted_replace(source: str, target: str) -> None:
-        replace(source, target)
+    def noted_replace(source: str, target: str, **how: Any) -> None:
+        replace(source, target, **how)
         taken.append(f"move {os.path.basename(target)}")
 
-    def noted_unlink(path: str) -> None:
-        unlink(path)
+    def noted_unlink(path: str, **how: Any) -> None:
+        unlink(path, **how)
         taken.append(f"remove {os.path.basename(path)}")
 
     def noted_fsync(descriptor: int) -> None:

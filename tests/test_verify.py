@@ -22,7 +22,7 @@ from smm import (
     NpzStorageInterface,
     ParameterizedDatedCacheManager,
 )
-from smm.errors import StorageAbilityError, TargetError, UnknownMetricError
+from smm.errors import SmmWarning, StorageAbilityError, TargetError, UnknownMetricError
 from smm.maintain import Verdict, verify
 from smm.testing import files_below
 from tests.commands import run_cli as smm
@@ -139,11 +139,16 @@ def test_side_cars_that_are_damaged(text: str | bytes, problem: str, tmp_path: P
     filled(NpzStorageInterface(tmp_path), x=1)
     sidecar = tmp_path / "x_date.json"
     sidecar.write_bytes(text if isinstance(text, bytes) else text.encode())
-    (verdict,) = verify(tmp_path)
+    if isinstance(text, bytes):
+        with pytest.warns(SmmWarning, match="the side-car of metric 'x'"):
+            (verdict,) = verify(tmp_path)
+    else:
+        (verdict,) = verify(tmp_path)
     assert (verdict.trouble, verdict.problem, verdict.path) == ("side-car", problem, sidecar)
+    sidecar.write_text("yesterday")
     (tmp_path / "x.npz").write_bytes(b"")
     (verdict,) = verify(tmp_path)
-    assert (verdict.trouble, verdict.problem) == ("damaged", f"empty; {problem}")
+    assert (verdict.trouble, verdict.problem) == ("damaged", "empty; its side-car is no record")
 
 
 def test_formats_of_later_versions(tmp_path: Path) -> None:
