@@ -25,7 +25,7 @@ from smm._folders import (
     to_disk,
 )
 from smm._reading import close, crc32, crc32_of_open, have_same_bytes, name_place, open_file
-from smm.errors import MetricNameError
+from smm.errors import MetricNameError, NameTypeError
 from smm.metric import Stamp
 
 _ASIDE = os.path.join(OWN_FOLDER, TEMPORARY)
@@ -44,6 +44,17 @@ _BUFFER = 1 << 17
 _PLAIN_STEM = re.compile(r"[A-Za-z0-9_~=+,-][A-Za-z0-9._~=+,-]*")
 _ENCODED_STEM = r"(?:[A-Za-z0-9._~=+,-]|%[0-9A-F]{2})+"
 _ENCODED = r"[^A-Za-z0-9._~=+,-]|^\."
+
+
+def check_type(name: object) -> None:
+    """Refuse a metric's name that is no str.
+
+    Raises:
+        NameTypeError: it is none.
+    """
+    if not isinstance(name, str):
+        reason = f"is of class {type(name).__name__}, not str; give the name of a metric"
+        raise NameTypeError(name=repr(name), reason=reason)
 
 
 def file_stem(name: str, *, longest_ending: int) -> str:

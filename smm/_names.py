@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from smm._encoding import BITS_IN_DECIMAL, digest, encode, json_form, parts, short
-from smm.errors import MetricNameError
+from smm.errors import MetricNameError, NameTypeError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +35,8 @@ def check_base_name(name: str) -> None:
     """Refuse what cannot be the name of a metric.
 
     Raises:
-        MetricNameError: `name` is no str, is empty or a lambda's, has lone surrogates, or ends in `_date`,
+        NameTypeError: `name` is no str.
+        MetricNameError: `name` is empty or a lambda's, has lone surrogates, or ends in `_date`,
             which names side-cars.
     """
     check_name(name, "give another one with base_name=...")
@@ -48,7 +49,7 @@ def check_name(name: Any, way_out: str) -> None:
         MetricNameError: as `check_base_name`.
     """
     if type(name) is not str:
-        wrong = f"is of class {type(name).__name__}, not str"
+        raise NameTypeError(name=repr(name), reason=f"is of class {type(name).__name__}, not str; {way_out}")
     elif not name:
         wrong = "is empty"
     elif name == "<lambda>":
@@ -59,7 +60,7 @@ def check_name(name: Any, way_out: str) -> None:
         wrong = "has a lone surrogate, which no file name can hold"
     else:
         return
-    raise MetricNameError(name=name if type(name) is str else repr(name), reason=f"{wrong}; {way_out}")
+    raise MetricNameError(name=name, reason=f"{wrong}; {way_out}")
 
 
 def metric_name(

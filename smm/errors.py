@@ -344,6 +344,10 @@ class MetricNameError(SmmError, ValueError):
         return f"metric name {self.name[:60]!r}{cut} {self.reason}"
 
 
+class NameTypeError(MetricNameError, TypeError):
+    """A metric name that is no str."""
+
+
 class DeclarationError(SmmError, ValueError):
     """A metric that cannot be declared as it is."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from smm._files import (
     NewFile,
     check_folder,
+    check_type,
     remove_file,
     write_small,
 )
@@ -133,8 +134,10 @@ class FileBasedStorageInterface:
         """Return whether the metric's file is there; for `x_date`, whether `x` has a side-car. Opens nothing.
 
         Raises:
+            NameTypeError: `name` is no str.
             OSError: the folder may not be searched.
         """
+        check_type(name)
         if self._find(name, (self.file_ext,)) is not None:
             return True
         owner = owner_of(name)
@@ -158,11 +161,13 @@ class FileBasedStorageInterface:
             CorruptMetricError: the file is damaged.
             PickleRefusedError: it holds pickled objects, and this storage does not allow them.
             NewerFormatError: a later version of smm wrote it.
+            NameTypeError: `name` is no str.
             OSError: it cannot be read.
 
         Warns:
             SmmWarning: the folder's `.smm` is a link, once a process; or the side-car is damaged.
         """
+        check_type(name)
         owner = owner_of(name)
         sidecar = None if owner is None else self._sidecar(owner)
         if sidecar is not None:
@@ -176,6 +181,7 @@ class FileBasedStorageInterface:
 
     def stage(self, name: str, data: Any) -> StagedFile:
         """Write the data to its temporary file; an exception leaves nothing. Raises as `save`."""
+        check_type(name)
         target, *others = self._paths(name, (self.file_ext,))
         replaced = tuple(others)
         owner = owner_of(name)
@@ -200,6 +206,7 @@ class FileBasedStorageInterface:
         A file of the stamp's size and time must have its check sum. A file of another size or time was put
         there by someone else, and is believed if the format's own checks pass.
         """
+        check_type(name)
         look_at(self._folder)
         detail = ""
         try:
@@ -230,10 +237,11 @@ class FileBasedStorageInterface:
         """Raise now what `save` would raise whatever the data; creates nothing.
 
         Raises:
-            MetricNameError: the name makes no file name.
+            MetricNameError: the name is no str, or makes no file name.
             StoreFileError: `.smm` is a link, or a folder has the name of the metric's file.
             OSError: the folder is a file, or cannot be written.
         """
+        check_type(name)
         target = self._paths(name, (self.file_ext,))[0]
         try:
             check_folder(self._folder)
@@ -246,6 +254,7 @@ class FileBasedStorageInterface:
 
     def delete(self, name: str) -> None:
         """Remove side-car and data, in this order; fine if they are not there."""
+        check_type(name)
         self.remove_record(name)
         for path in self._paths(name, (self.file_ext,)):
             remove_file(path, fsync=self.fsync)
@@ -261,6 +270,7 @@ class FileBasedStorageInterface:
 
     def has_record(self, name: str) -> bool:
         """Return whether there is a side-car, of any form. Opens nothing."""
+        check_type(name)
         return self._find(name, self._record_endings) is not None
 
     def read_record(self, name: str) -> str | None:
@@ -269,11 +279,13 @@ class FileBasedStorageInterface:
         Warns:
             SmmWarning: it is damaged, so that there is no text.
         """
+        check_type(name)
         sidecar = self._sidecar(name)
         return None if sidecar is None else sidecar[0]
 
     def write_record(self, name: str, text: str) -> None:
         """Write the side-car in one step, and remove its older forms."""
+        check_type(name)
         target, *older = self._paths(name, self._record_endings)
         try:
             write_small(self._folder, target, text.encode(), fsync=self.fsync)
@@ -285,6 +297,7 @@ class FileBasedStorageInterface:
 
     def remove_record(self, name: str) -> None:
         """Remove the side-car in all its forms; fine if there is none."""
+        check_type(name)
         for path in self._paths(name, self._record_endings):
             remove_file(path, fsync=self.fsync)
 

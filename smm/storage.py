@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from smm._files import NewFile
+from smm._files import NewFile, check_type
 from smm._json import canonical_json, read_json, write_json
 from smm._reading import map_whole, read_bytes, read_whole
 from smm._refusals import Refused
@@ -257,7 +257,12 @@ class MemoryStorageInterface:
         return f"{type(self).__name__}()"
 
     def exists(self, name: str) -> bool:
-        """Whether there is data of that name; for `x_date`, whether `x` has a side-car."""
+        """Return whether there is data of that name; for `x_date`, whether `x` has a side-car.
+
+        Raises:
+            NameTypeError: `name` is no str; so do the other methods.
+        """
+        check_type(name)
         return name in self._data or owner_of(name) in self._records
 
     def save(self, name: str, data: Any) -> None:
@@ -274,6 +279,7 @@ class MemoryStorageInterface:
         Raises:
             MetricNotStoredError: there is none.
         """
+        check_type(name)
         if name in self._data:
             return hand_out(self._data[name], writable=True)
         date = noted_date(self._records.get(owner_of(name) or "", ""))
@@ -296,10 +302,12 @@ class MemoryStorageInterface:
 
     def stage(self, name: str, data: Any) -> StagedValue:
         """Make the copy, and keep it apart until it is published. Raises as `save`."""
+        check_type(name)
         return StagedValue(self._data, name, self.canonical(name, data))
 
     def delete(self, name: str) -> None:
         """Forget side-car and data; fine if they are not there."""
+        check_type(name)
         self.remove_record(name)
         self._data.pop(name, None)
         self._records.pop(owner_of(name) or "", None)
@@ -309,20 +317,24 @@ class MemoryStorageInterface:
         return {name for name in set(self._data) if not name.endswith(SIDECAR)}
 
     def has_record(self, name: str) -> bool:
-        """Whether there is a side-car."""
+        """Return whether there is a side-car."""
+        check_type(name)
         return name in self._records
 
     def read_record(self, name: str) -> str | None:
-        """The side-car's text, or None."""
+        """Return the side-car's text, or None."""
+        check_type(name)
         return self._records.get(name)
 
     def write_record(self, name: str, text: str) -> None:
         """Keep the side-car's text, in place of one that was saved as data."""
+        check_type(name)
         self._records[name] = text
         self._data.pop(name + SIDECAR, None)
 
     def remove_record(self, name: str) -> None:
         """Forget the side-car; fine if there is none."""
+        check_type(name)
         self._records.pop(name, None)
         self._data.pop(name + SIDECAR, None)
 

@@ -365,6 +365,24 @@ class StorageContract:
             assert not storage.exists(name)
         assert not files_below(tmp_path), "a check made files"
 
+    def test_a_name_that_is_no_str_is_refused(self, tmp_path: Path) -> None:
+        storage = self.make(tmp_path / "store")
+        if not isinstance(storage, RecordStorage):
+            raise lacking(storage, RecordStorage)
+        arguments: dict[str, tuple[Any, ...]] = {
+            **dict.fromkeys(("exists", "load", "has_record", "read_record", "remove_record"), ()),
+            **dict.fromkeys(("delete", "check"), ()),
+            **dict.fromkeys(("save", "stage"), (self.values[0],)),
+            "write_record": (_RECORD,),
+            "load_verified": (None,),
+        }
+        for name in (5, None, b"a", ["a"], Path("a")):
+            for method, others in arguments.items():
+                if hasattr(storage, method):
+                    with must_raise(MetricNameError):
+                        getattr(storage, method)(name, *others)
+        assert not files_below(tmp_path), "a refused name made files"
+
     def _canonical(self, storage: StorageInterface, value: Any) -> Any:
         return storage.canonical("a", value) if isinstance(storage, CanonicalStorage) else value
 

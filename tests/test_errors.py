@@ -41,6 +41,7 @@ EVERY: list[tuple[type[SmmError], dict[str, Any], tuple[type[BaseException], ...
     ),
     (errors.UnknownMetricError, {"name": "x"}, (KeyError, ValueError)),
     (errors.MetricNameError, {"name": "x" * 300, "reason": "is too long; shorten it"}, (ValueError,)),
+    (errors.NameTypeError, {"name": "5", "reason": "is of class int; give a str"}, (ValueError, TypeError)),
     (errors.DeclarationError, {"base_name": "x", "reason": "it is async"}, (ValueError,)),
     (errors.NameClashError, {"base_name": "x", "reason": "another has it"}, (ValueError,)),
     (errors.UndeclaredParamsError, {"base_name": "x", "call": "x(2)", "nearest": "x(1)"}, (ValueError,)),

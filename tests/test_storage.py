@@ -732,3 +732,25 @@ def test_without_fsync_nothing_waits_for_the_disk(tmp_path: Path, steps: list[st
     cm.get("a")
     assert steps[:2] == ["move a.json", "move a_date.json"]
     assert not [step for step in steps if step.startswith("sync")]
+
+
+# --- names that are none ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [JsonStorageInterface, lambda _: MemoryStorageInterface()])
+@pytest.mark.parametrize("name", [5, None, b"x", ["x"]])
+def test_a_name_that_is_no_str_is_said_so(tmp_path: Path, make: Callable[[Path], Any], name: Any) -> None:
+    storage = make(tmp_path / "results")
+    attempts: list[Callable[[], object]] = [
+        lambda: storage.load(name),
+        lambda: storage.exists(name),
+        lambda: storage.save(name, 1),
+        lambda: storage.delete(name),
+    ]
+    for attempt in attempts:
+        with pytest.raises(MetricNameError) as caught:
+            attempt()
+        assert isinstance(caught.value, TypeError)
+        said = f"is of class {type(name).__name__}, not str; give the name of a metric"
+        assert str(caught.value) == f"metric name {repr(name)!r} {said}"
+    assert os.listdir(tmp_path) == []
