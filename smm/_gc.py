@@ -15,8 +15,9 @@ from typing import Literal, TypeAlias, get_args
 
 import attrs
 
-from smm._files import is_temporary, name_of_stem
+from smm._files import is_temporary
 from smm._folders import OWN_FOLDER, TEMPORARY, OwnFolder, open_own_folder
+from smm._listing import name_of
 from smm._moving import Journal
 from smm._reading import name_place
 from smm._rename_plan import RenamePendingError
@@ -198,8 +199,8 @@ def _sidecars(shelf: Shelf, declared: _Declared) -> Iterator[Garbage]:
         if ending is None:
             continue
         stem = file.removesuffix(ending)
-        name = name_of_stem(stem) or stem
-        if not name or stem in foreign or storage.exists(name):
+        name = name_of(stem, storage.file_ext)
+        if name is None or stem in foreign or storage.exists(name):
             continue
         record = noted(shelf, name).record
         if record is not None or (storage.has_record(name) and declared.may_go(name)):

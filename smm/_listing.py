@@ -23,6 +23,9 @@ RECORD_ENDING = SIDECAR + ".json"
 def stems(name: str, file_ext: str) -> tuple[str, ...]:
     """Return what a metric's files may begin with: as smm writes it, then as the predecessor did.
 
+    The one rule for file names, with `name_of` as its other direction: who lists, reads, deletes or collects
+    files asks here.
+
     Raises:
         MetricNameError: no file can have such a name.
     """
@@ -109,10 +112,10 @@ def _named(begun: set[str], file_ext: str) -> set[str]:
     together = "_" + "".join(begun)
     if together.isascii() and together.isidentifier():  # plain words, as nearly all: their own stems
         return begun
-    return {name for stem in begun if (name := _name_of(stem, file_ext)) is not None}
+    return {name for stem in begun if (name := name_of(stem, file_ext)) is not None}
 
 
-def _name_of(stem: str, file_ext: str) -> str | None:
+def name_of(stem: str, file_ext: str) -> str | None:
     """Return the metric whose files begin so, by smm or by the predecessor; None if none's do."""
     name = name_of_stem(stem)
     if name is None:

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, ru
 import attrs
 
 from smm._blame import last_line
-from smm._files import file_stem, name_of_stem
+from smm._listing import RECORD_ENDING as RECORD_ENDING
+from smm._listing import record_endings
+from smm._listing import stems as stems_of
 from smm._select import base_names, stored_names
 from smm._shelf import Shelf
 from smm.errors import (
@@ -33,7 +35,7 @@ from smm.errors import (
 )
 from smm.manager import DatedCacheManager
 from smm.metric import RECORD_VERSION, Record, Stamp
-from smm.protocols import SIDECAR, FolderStorage, RecordStorage, StorageInterface, VerifyingStorage
+from smm.protocols import FolderStorage, RecordStorage, StorageInterface, VerifyingStorage
 from smm.storage import (
     FileBasedStorageInterface,
     JsonStorageInterface,
@@ -48,9 +50,6 @@ T = TypeVar("T")
 
 Store: TypeAlias = DatedCacheManager | StorageInterface | str | os.PathLike[str]
 """What can be looked after: a manager, its storage, or a folder of results."""
-
-RECORD_ENDING = SIDECAR + ".json"
-"""What a side-car's file ends in, as smm writes it."""
 
 _TRIES = 5
 """How often a pair is looked at that others are replacing; one of them would have to be very quick."""
@@ -253,7 +252,7 @@ def sidecar_file(shelf: Shelf, name: str) -> Path | None:
     storage = shelf.storage
     if not isinstance(storage, FileStorage):
         return None
-    return _first(storage, name, (RECORD_ENDING, SIDECAR + storage.file_ext))
+    return _first(storage, name, record_endings(storage.file_ext))
 
 
 def _first(storage: FileStorage, name: str, endings: Sequence[str]) -> Path | None:
@@ -261,14 +260,12 @@ def _first(storage: FileStorage, name: str, endings: Sequence[str]) -> Path | No
     return next((path for path in paths if path.is_file()), None)
 
 
-def stems(storage: FileStorage, name: str) -> Iterator[str]:
-    """What a metric's files may begin with: as smm writes it, then as the predecessor did."""
+def stems(storage: FileStorage, name: str) -> tuple[str, ...]:
+    """Return what a metric's files may begin with; nothing for a name that no file can have."""
     try:
-        yield file_stem(name, longest_ending=max(len(storage.file_ext), len(RECORD_ENDING)))
+        return stems_of(name, storage.file_ext)
     except MetricNameError:
-        return
-    if name_of_stem(name) is None and not set("/\0") & set(name):
-        yield name
+        return ()
 
 
 # --- a value, and what is wrong with it -------------------------------------------------------------------

@@ -8,7 +8,7 @@ from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from smm._files import name_of_stem
+from smm._listing import name_of
 from smm._select import groups as groups
 from smm._select import select as select
 from smm._select import stored_names as stored_names
@@ -229,10 +229,10 @@ def _files_of(storage: _Files, stored: set[str]) -> Iterator[tuple[str, FileFact
         for entry in entries:
             if not entry.name.endswith(storage.file_ext):
                 continue
-            name = entry.name.removesuffix(storage.file_ext)
-            if not (name.isascii() and name.isidentifier()):  # else it is its own stem
-                name = name_of_stem(name) or name  # the predecessor wrote names as they are
-            if name not in stored:
+            stem = entry.name.removesuffix(storage.file_ext)
+            plain = stem.isascii() and stem.isidentifier()  # then it is its own stem
+            name = stem if plain else name_of(stem, storage.file_ext)
+            if name is None or name not in stored:
                 continue
             try:
                 found = entry.stat()

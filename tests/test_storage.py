@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from smm import DatedCacheManager, errors
+from smm._stored import data_file, shelf_of, sidecar_file
 from smm.errors import (
     CorruptMetricError,
     MetricNameError,
@@ -29,6 +30,7 @@ from smm.errors import (
     SmmWarning,
     UnstorableError,
 )
+from smm.maintain import gc, verify
 from smm.metric import Record
 from smm.storage import (
     FileBasedStorageInterface,
@@ -734,7 +736,7 @@ def test_without_fsync_nothing_waits_for_the_disk(tmp_path: Path, steps: list[st
     assert not [step for step in steps if step.startswith("sync")]
 
 
-# --- names that are none ----------------------------------------------------------------------------------
+# --- names that are none, and the one rule for file names ------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [JsonStorageInterface, lambda _: MemoryStorageInterface()])
@@ -754,3 +756,45 @@ def test_a_name_that_is_no_str_is_said_so(tmp_path: Path, make: Callable[[Path],
         said = f"is of class {type(name).__name__}, not str; give the name of a metric"
         assert str(caught.value) == f"metric name {repr(name)!r} {said}"
     assert os.listdir(tmp_path) == []
+
+
+odd_names = st.text(st.sampled_from("%2Exy._/ é~-") | st.characters(exclude_categories=["Cs"]), min_size=1)
+
+
+@pytest.mark.parametrize("make", OWN)
+@given(
+    names=st.sets(odd_names.filter(lambda name: not name.endswith("_date") and len(name) < 20), max_size=5)
+)
+@example(names={".x", "..", "%2Ex", ".", "%2E.", "x", ".x.npz", "%2Ex.npz"})
+def test_what_is_listed_is_what_was_saved(
+    tmp_path_factory: pytest.TempPathFactory, make: Callable[[Path], OfFiles], names: set[str]
+) -> None:
+    folder = tmp_path_factory.mktemp("listed")
+    storage = make(folder)
+    for name in names:
+        storage.save(name, 1)
+        storage.write_record(name, RECORD)
+    assert storage.names() == storage.recorded() == names
+    assert all(map(storage.exists, names))
+    if names:
+        shelf = shelf_of(storage)
+        assert {data_file(shelf, name) for name in names} == {
+            path for path in folder.iterdir() if path.is_file() and not path.name.endswith("_date.json")
+        }
+        assert {verdict.name for verdict in verify(storage)} == names
+
+
+@pytest.mark.parametrize("make", OWN)
+def test_hidden_files_are_nobodys(tmp_path: Path, make: Callable[[Path], OfFiles]) -> None:
+    """They might be taken for what the predecessor wrote of `.x`, which it did not."""
+    storage = make(tmp_path)
+    storage.save("y", 1)
+    storage.write_record("y", RECORD)
+    for file in (f".x{storage.file_ext}", ".z_date.json"):
+        (tmp_path / file).write_text(RECORD)
+    shelf = shelf_of(storage)
+    assert storage.names() == {"y"}
+    assert data_file(shelf, ".x") is None
+    assert sidecar_file(shelf, ".z") is None
+    assert {one.name for one in gc(DatedCacheManager(storage, verbose=False), unknown=True)} == {"y"}
+    assert not [name for name in (".x", ".z") if storage.exists(name) or storage.has_record(name)]
