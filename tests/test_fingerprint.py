@@ -782,8 +782,8 @@ def test_without_source_it_is_unknown(versions: Versions) -> None:
     assert "sin has no source in Python" in reason(math.sin)
     assert reason(None) == "an object of class NoneType is no function"
     namespace: dict[str, Any] = {"__name__": "made_up"}
-    exec("def f(): return 1", namespace)
-    assert "<string>, is kept nowhere" in reason(namespace["f"])
+    exec(compile("def f(): return 1", "<made up>", "exec"), namespace)
+    assert "<made up>, is kept nowhere" in reason(namespace["f"])
     module = versions.load("exec('def f(): return 1')\ndef metric(): return f()")
     assert "what runs as f is not what" in reason(module.metric)
     module = versions.load("def metric(): return DATA")
