@@ -461,6 +461,7 @@ _ENTRY = b"PK\1\2"
             "smm.json has the step",
         ),
     ],
+    ids=lambda each: each if isinstance(each, str) else "archive",  # whose bytes tell the time
 )
 def test_lies_are_damage_and_cost_nothing(content: bytes, reason: str) -> None:
     tracemalloc.start()
