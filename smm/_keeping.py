@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from smm import _flights, _warm
 from smm._flights import Flight
+from smm._hidden_frames import HiddenFrames
 from smm._reloads import on_reload
 from smm._shelf import Shelf, copied, new_record
 from smm._staleness import Staleness
@@ -53,6 +54,8 @@ class Keeping:
     ) -> None:
         self.storage_interface = storage_interface
         self.verbose = verbose
+        self.hidden_frames = HiddenFrames()
+        """Whether IPython and pytest leave out smm's own frames; set by `show_internal_frames`."""
         self.read_only = read_only
         self.memory_limit = memory_limit
         """Bytes that `cache` may take, unsaved values aside; None for no limit."""

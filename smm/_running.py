@@ -139,7 +139,7 @@ class Running(Trusting):
         Raises:
             As `get`.
         """
-        __tracebackhide__ = True
+        __tracebackhide__ = self.hidden_frames
         if use_stored and name not in self._unsaved:
             sidecar = self._shelf.sidecar(name) if self._shelf.exists(name) else None
             if sidecar is not None:

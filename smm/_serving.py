@@ -46,7 +46,7 @@ class Serving(Keeping):
             OSError: the value could not be stored; it stays in memory, and `save` tries again.
             Exception: what the metric's function raised, itself, with a note naming the metric.
         """
-        __tracebackhide__ = True
+        __tracebackhide__ = self.hidden_frames
         return self.serve(name, None, use_stored=use_stored, verbose=verbose)
 
     def serve(
@@ -58,7 +58,7 @@ class Serving(Keeping):
         verbose: bool | None = None,
     ) -> Any:
         """`get`, computed by `row` in place of the `functions_dict` entry if one is given."""
-        __tracebackhide__ = True
+        __tracebackhide__ = self.hidden_frames
         if use_stored and name not in self._unsaved:
             value = self._remembered(name)
             if value is not ABSENT:
@@ -86,7 +86,7 @@ class Serving(Keeping):
         Raises:
             As `get`.
         """
-        __tracebackhide__ = True
+        __tracebackhide__ = self.hidden_frames
         self._drop_outdated()
         if not force and name in self.cache and not self._shelf.exists(name):
             self._set_unsaved(name, True)  # its files were taken away: what memory has is stored again
@@ -124,7 +124,7 @@ class Serving(Keeping):
         Raises:
             As `get`, without OSError.
         """
-        __tracebackhide__ = True
+        __tracebackhide__ = self.hidden_frames
         with self._flight(name, verbose) as flight:
             value = ABSENT if force else self._remembered(name)
             if value is ABSENT:
@@ -154,7 +154,7 @@ class Serving(Keeping):
 
         And whether this call computed it. `looked`: a moment ago, the storage did not have it.
         """
-        __tracebackhide__ = True
+        __tracebackhide__ = self.hidden_frames
         with self._flight(name, verbose) as flight:
             row = row or self.functions_dict.get(name)
             if use_stored:
@@ -173,7 +173,7 @@ class Serving(Keeping):
         self, name: str, row: Callable[[], Any], flight: Flight, use_stored: bool, verbose: bool | None
     ) -> tuple[Any, bool]:
         """The canonical value, computed and stored unless another process was quicker; whether it was not."""
-        __tracebackhide__ = True
+        __tracebackhide__ = self.hidden_frames
         check_base_name(name)  # an entry put into functions_dict by hand was not seen before
         self._shelf.check(name)
         with self._lock(name, verbose):
@@ -341,7 +341,7 @@ class Serving(Keeping):
         self, name: str, row: Callable[[], Any], flight: Flight, verbose: bool | None
     ) -> tuple[Any, Record]:
         """Call the metric's function and keep its canonical value in memory, unsaved."""
-        __tracebackhide__ = True
+        __tracebackhide__ = self.hidden_frames
         self._say(verbose, "Compute {}", name)
         code = self._staleness.code(name)  # before: nothing may go wrong between a value and its keeping
         made: list[Any] = []
@@ -359,6 +359,7 @@ class Serving(Keeping):
                 self._keep_refused(name, made[0], duration, row=row, code=code, flight=flight)
             else:
                 error.add_note(f"while computing metric {name!r}")
+            made.clear()  # an exception may keep this frame for long
             raise
         record = _record_of(name, row, duration, code, flight)
         self._set_unsaved(name, True)  # first: who sees the value in memory must see that it is not stored

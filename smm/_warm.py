@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any, NamedTuple, TypeAlias
 
+from smm._hidden_frames import HiddenFrames
 from smm._reloads import code_may_change
 
 
@@ -126,22 +127,23 @@ class Slowly(NamedTuple):
     names: tuple[str, ...]
     serve: Serve
     served: Served
+    hidden: HiddenFrames
 
 
 def _of_none(more: Any, use_stored: bool, cache: bool, cell: Cell, slowly: Slowly) -> Any:
-    __tracebackhide__ = True
     if more is _NOT_GIVEN and use_stored and cache:
         if not in_flight:
             try:
                 return cell[1]
             except IndexError:  # not in memory, or nothing to be given as it is
                 pass
+        __tracebackhide__ = slowly.hidden
         return slowly.serve(cell[0], None)
+    __tracebackhide__ = slowly.hidden
     return slowly.served(() if more is _NOT_GIVEN else (more,), {}, use_stored, cache)
 
 
 def _of_one(a: Any, more: Any, use_stored: bool, cache: bool, calls: dict[Any, Any], slowly: Slowly) -> Any:
-    __tracebackhide__ = True
     if more is _NOT_GIVEN and use_stored and cache:
         try:
             cell, first = calls[a]
@@ -154,16 +156,18 @@ def _of_one(a: Any, more: Any, use_stored: bool, cache: bool, calls: dict[Any, A
                         return cell[1]
                     except IndexError:
                         pass
+                __tracebackhide__ = slowly.hidden
                 return slowly.serve(cell[0], None)
         if a is not _NOT_GIVEN:
+            __tracebackhide__ = slowly.hidden
             return slowly.served((a,), {}, use_stored, cache)
+    __tracebackhide__ = slowly.hidden
     return slowly.served(*_given(slowly.names, a, more), use_stored, cache)
 
 
 def _of_two(
     a: Any, b: Any, more: Any, use_stored: bool, cache: bool, calls: dict[Any, Any], slowly: Slowly
 ) -> Any:
-    __tracebackhide__ = True
     if more is _NOT_GIVEN and use_stored and cache:
         try:
             # Making the tuple (a, b) and looking for it would cost 27 ns more.
@@ -177,9 +181,12 @@ def _of_two(
                         return cell[1]
                     except IndexError:
                         pass
+                __tracebackhide__ = slowly.hidden
                 return slowly.serve(cell[0], None)
         if a is not _NOT_GIVEN and b is not _NOT_GIVEN:
+            __tracebackhide__ = slowly.hidden
             return slowly.served((a, b), {}, use_stored, cache)
+    __tracebackhide__ = slowly.hidden
     return slowly.served(*_given(slowly.names, a, b, more), use_stored, cache)
 
 
@@ -206,6 +213,7 @@ class Known:
         cell_of: the cell of a metric name.
         serve: serves a metric by its name.
         served: serves any call.
+        hidden: whether tracebacks leave out the frames of these functions.
     """
 
     def __init__(
@@ -215,6 +223,7 @@ class Known:
         cell_of: Callable[[str], Cell],
         serve: Serve,
         served: Served,
+        hidden: HiddenFrames,
     ) -> None:
         self._cell_of = cell_of
         self._calls: dict[Any, Any] = {}
@@ -222,12 +231,12 @@ class Known:
         self._depth = 0
         if names and len(names) < len(_BY_COUNT):
             self._depth = len(names)
-            further = (self._calls, Slowly(tuple(names), serve, served))
+            further = (self._calls, Slowly(tuple(names), serve, served, hidden))
             self.function = _with_names(_BY_COUNT[self._depth], names, further)
         elif names is not None and not names and only is not None:
-            self.function = _with_names(_of_none, (), (cell_of(only), Slowly((), serve, served)))
+            self.function = _with_names(_of_none, (), (cell_of(only), Slowly((), serve, served, hidden)))
         else:
-            self.function = _of_any(self._calls, serve, served)
+            self.function = _of_any(self._calls, serve, served, hidden)
 
     def note(self, params: tuple[Any, ...], name: str) -> None:
         """A call with these params is of this metric. What equality does not tell apart is not noted."""
@@ -256,9 +265,8 @@ def _with_names(template: Any, names: Sequence[str], further: tuple[Any, ...]) -
     return FunctionType(code.replace(co_varnames=called), globals(), template.__name__, defaults)
 
 
-def _of_any(calls: dict[Any, Any], serve: Serve, served: Served) -> Callable[..., Any]:
+def _of_any(calls: dict[Any, Any], serve: Serve, served: Served, hidden: HiddenFrames) -> Callable[..., Any]:
     def call(*params: Any, use_stored: bool = True, cache: bool = True, **named: Any) -> Any:
-        __tracebackhide__ = True
         if use_stored and cache and not named:
             try:
                 cell, kinds = calls[params]
@@ -271,7 +279,9 @@ def _of_any(calls: dict[Any, Any], serve: Serve, served: Served) -> Callable[...
                             return cell[1]
                         except IndexError:
                             pass
+                    __tracebackhide__ = hidden
                     return serve(cell[0], None)
+        __tracebackhide__ = hidden
         return served(params, named, use_stored, cache)
 
     return call

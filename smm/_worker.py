@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from smm._blame import is_own, message, shown, user_files, user_line, user_traceback
 from smm._child import answer_as_child, ask_child
+from smm._hidden_frames import HiddenFrames
 from smm._sources import check_sources, note_sources
 from smm.errors import TimedOutError, UnstorableError, WorkerError
 from smm.run import Outcome, Runnable
@@ -41,6 +42,7 @@ class Travelled(Runnable, Protocol):
     """What a worker needs of a manager besides."""
 
     verbose: bool
+    hidden_frames: HiddenFrames
 
     @property
     def _place(self) -> str:
@@ -222,7 +224,7 @@ def compute(manager: Travelled, task: Task, *, verbose: bool = False, worker: st
         verbose: print a line for everything that is done.
         worker: the `worker_name` of this thread, if that has been asked already.
     """
-    __tracebackhide__ = True
+    __tracebackhide__ = manager.hidden_frames
     started = time.perf_counter()
     worker = worker or worker_name()
     handled = sys.exception()
@@ -277,10 +279,11 @@ def failed(
 def _clear_frames(trace: TracebackType | None) -> None:
     """Empty frames: they may hold gigabytes, and their lines are enough to tell where it failed.
 
-    smm's own stay, since a mark in them hides them from IPython and pytest.
+    Those stay that hold `__tracebackhide__` for IPython and pytest, and little else.
     """
     while trace is not None:
-        if not is_own(trace.tb_frame.f_code.co_filename):
+        code = trace.tb_frame.f_code
+        if not is_own(code.co_filename) or "__tracebackhide__" not in code.co_varnames:
             with contextlib.suppress(RuntimeError):  # it still runs
                 trace.tb_frame.clear()
         trace = trace.tb_next

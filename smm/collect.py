@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 from smm._encoding import ATOMS
+from smm._hidden_frames import HiddenFrames
 from smm._pause import collector_paused
 from smm._text import visible
 from smm.errors import DeclarationError, NameClashError, UndeclaredParamsError
@@ -38,6 +39,7 @@ class Keeper(Protocol):
     functions_dict: dict[str, Callable[[], Any]]
     cache: MutableMapping[str, Any]
     dynamic_metric_creation: bool
+    hidden_frames: HiddenFrames
 
     def serve(
         self,
@@ -94,14 +96,18 @@ class Row:
 
     def __call__(self) -> Any:
         """Compute the value: call the metric's function with this row's params, its inputs and `CM`."""
-        __tracebackhide__ = True
         rows, call = self.rows, self.call
+        __tracebackhide__ = rows.manager.hidden_frames
         args, kwargs = call.arguments()
-        for argument, name, upstream in rows.upstream(call):
-            kwargs[argument] = rows.manager.serve(name, upstream)
-        if rows.binder.takes_manager:
-            kwargs["CM"] = rows.manager
-        return rows.function(*args, **kwargs)
+        try:
+            for argument, name, upstream in rows.upstream(call):
+                kwargs[argument] = rows.manager.serve(name, upstream)
+            if rows.binder.takes_manager:
+                kwargs["CM"] = rows.manager
+            return rows.function(*args, **kwargs)
+        except BaseException:
+            del args, kwargs  # an exception may keep this frame for long, and upstream values may be large
+            raise
 
     def params(self) -> dict[str, Any]:
         """The params that make its identity, by argument name."""

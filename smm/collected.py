@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
+from smm._hidden_frames import HiddenFrames
 from smm._warm import Known
 from smm.collect import Row, Rows
 from smm.errors import HeldBackError, MetricNotStoredError
@@ -130,7 +131,7 @@ def _serving(rows: Rows) -> Callable[..., Any]:
     manager, serve = rows.manager, rows.manager.serve
 
     def served(params: tuple[Any, ...], named: dict[str, Any], use_stored: bool, cache: bool) -> Any:
-        __tracebackhide__ = True
+        __tracebackhide__ = manager.hidden_frames
         if not cache:
             return Row(rows, rows.binder.bind(params, named))()
         name, row = rows.find(params, named)
@@ -141,7 +142,7 @@ def _serving(rows: Rows) -> Callable[..., Any]:
         return serve(name, row, use_stored=use_stored)
 
     only = rows.names[0] if len(rows.names) == 1 else None
-    known = Known(rows.binder.plain_arguments, only, manager._cell, serve, served)
+    known = Known(rows.binder.plain_arguments, only, manager._cell, serve, served, manager.hidden_frames)
     return known.function
 
 
@@ -162,7 +163,7 @@ class _Together:
             Exception: the first failing row's own, with a note that says how many failed.
             RunInterrupted: (a KeyboardInterrupt) Ctrl-C; what was running has been finished and stored.
         """
-        __tracebackhide__ = True
+        __tracebackhide__ = self._manager.hidden_frames
         rows, manager = self._rows, self._manager
         failures = manager.bring_all(rows.names, use_stored=use_stored, verbose=verbose)
         values = []
@@ -189,7 +190,7 @@ class _Together:
         Raises:
             Exception: (on the way) a row's own; the rows after it can still be had from another iterator.
         """
-        __tracebackhide__ = True
+        __tracebackhide__ = self._manager.hidden_frames
         cache = self._manager.cache
         done: set[str] = set()
         for name in self._rows.names:
@@ -207,17 +208,20 @@ class _Together:
         """As `CollectedMetric` says; `to_frame` and `to_xarray`, too."""
         from smm._columns import MISSING
 
+        __tracebackhide__ = self._manager.hidden_frames
         return {cell.name: cell.value for cell in self._table(compute).cells if cell.value is not MISSING}
 
     def to_frame(self, engine: str | None = None, *, compute: bool = False) -> Any:
         from smm._tables import frame_maker
 
+        __tracebackhide__ = self._manager.hidden_frames
         make = frame_maker(engine)  # that a library is missing is said before anything is computed
         return make(self._table(compute))
 
     def to_xarray(self, *, compute: bool = False) -> Any:
         from smm._tables import array_maker
 
+        __tracebackhide__ = self._manager.hidden_frames
         make = array_maker()
         return make(self._table(compute))
 
@@ -225,6 +229,7 @@ class _Together:
         """The declared rows and their values; memory holds afterwards what it held before."""
         from smm._tables import Cell, Table, argument_names
 
+        __tracebackhide__ = self._manager.hidden_frames
         before = set(self._manager.cache)
         try:
             names = self._rows.names
@@ -253,12 +258,12 @@ class _Together:
             return MISSING
 
 
-def decorated(function: Callable[P, R], collected: CollectedMetric) -> Cached[P, R]:
-    """What the decorated name becomes: the plain function, unless called with `cache=True`."""
+def decorated(function: Callable[P, R], collected: CollectedMetric, hidden: HiddenFrames) -> Cached[P, R]:
+    """Return what the decorated name becomes: the plain function, unless called with `cache=True`."""
 
     @functools.wraps(function)
     def wrapper(*args: Any, cache: bool = False, use_stored: bool | None = None, **kwargs: Any) -> Any:
-        __tracebackhide__ = True
+        __tracebackhide__ = hidden
         if cache:
             return collected(*args, use_stored=use_stored is not False, **kwargs)
         if use_stored is not None:

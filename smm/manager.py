@@ -206,7 +206,7 @@ class DatedCacheManager(Running):
             if expected is not None:
                 metric = collect.completed(expected, metric)
             self._add(metric, function)
-            return decorated(function, getattr(self, metric.base_name))
+            return decorated(function, getattr(self, metric.base_name), self.hidden_frames)
 
         return decorator
 
@@ -340,6 +340,18 @@ class DatedCacheManager(Running):
         return rows
 
     @property
+    def show_internal_frames(self) -> bool:
+        """Show smm's own frames, too, where IPython and pytest print an exception; False by default.
+
+        Also holds for an exception that was raised before: `%tb` of IPython prints it again.
+        """
+        return self.hidden_frames.shown
+
+    @show_internal_frames.setter
+    def show_internal_frames(self, shown: bool) -> None:
+        self.hidden_frames.shown = shown
+
+    @property
     def parameterized_metrics(self) -> list[CollectedMetric]:
         """What `collect` has added, in order."""
         return [getattr(self, name) for name in self._rows]
@@ -356,7 +368,7 @@ class DatedCacheManager(Running):
         return iter(list(self.functions_dict))
 
     def __getitem__(self, name: str) -> Any:
-        __tracebackhide__ = True
+        __tracebackhide__ = self.hidden_frames
         if not _warm.in_flight:
             try:
                 return self._cells[name][1]

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from smm._engines import Answer, Engine, Inline, Pack
+from smm._hidden_frames import HiddenFrames
 from smm._pace import Pace, Paces
 from smm._schedule import Schedule
 from smm._worker import Batch, Job, Task, compute, shared
@@ -55,6 +56,7 @@ class Manager:
         self.errors: dict[str, deque[BaseException]] = disk.errors if disk else {}
         self.loaded: list[str] = []
         self.unsaved: set[str] = set()
+        self.hidden_frames = HiddenFrames()
         self.most_in_memory = 0
 
     def add(self, name: str, *reads: str, errors: Sequence[BaseException] = ()) -> None:

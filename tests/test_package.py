@@ -19,7 +19,7 @@ PACKAGE = Path(smm.__file__).parent
 # A module imports only from rows above its own.
 LAYERS: list[set[str]] = [
     # stand for what takes long to import; the garbage collector; small texts
-    {"_attrs", "_blake", "_dates", "_numpy", "_pause", "_pieces", "_reloads", "_text"},
+    {"_attrs", "_blake", "_dates", "_hidden_frames", "_numpy", "_pause", "_pieces", "_reloads", "_text"},
     # know nothing of each other
     {
         "errors",
