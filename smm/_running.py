@@ -87,10 +87,14 @@ class Running(Trusting):
         chosen = self._chosen(names)
         if not force:
             self._save_unsaved(chosen, False)  # what cannot be stored now is one of the rows to compute
-        planned, stored = self._planned(
-            chosen, force=force, retry_failed=retry_failed, keep_trying=keep_trying
-        )
-        self._tell_of_stale(planned.stored)
+        planning: dict[str, Any] = {
+            "force": force,
+            "retry_failed": retry_failed,
+            "keep_trying": keep_trying,
+        }
+        planned, stored = self._planned(chosen, **planning)
+        if unreadable := self._tell_of_stale(planned.stored):
+            planned, stored = self._planned(chosen, **planning, missing=unreadable)
         show = self.verbose if progress is None else progress
         engine = _carrying.engine_of(
             self.executor if executor is None else executor,
@@ -220,12 +224,18 @@ class Running(Trusting):
         return select(self, patterns) if patterns else []
 
     def _planned(
-        self, chosen: Sequence[str], *, force: bool, retry_failed: bool, keep_trying: bool = False
+        self,
+        chosen: Sequence[str],
+        *,
+        force: bool,
+        retry_failed: bool,
+        keep_trying: bool = False,
+        missing: Collection[str] = (),
     ) -> tuple[Plan, Collection[str]]:
         from smm._select import stored_names
         from smm.run import plan
 
-        stored = stored_names(self) - self._unsaved
+        stored = stored_names(self) - self._unsaved - set(missing)
         failed = None
         if not retry_failed:
             failed = self._failed_before if keep_trying else self._not_worth_a_try

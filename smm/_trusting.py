@@ -110,16 +110,20 @@ class Trusting(Serving):
         reasons = (look or self._staleness.look()).reasons(name)
         return next((reason for reason in reasons if reason.is_stale), None)
 
-    def _tell_of_stale(self, stored: Iterable[str]) -> None:
+    def _tell_of_stale(self, stored: Iterable[str]) -> set[str]:
         """Do what `on_stale` says about stored values that a run leaves as they are: warn, or refuse.
 
         Looks at no more than 32 rows of each metric, from the first to the last: what changes a code changes
         it for all of them.
 
+        Returns:
+            Those of them whose side-cars cannot be read, which count as not stored.
+
         Raises:
             StaleMetricError: one is stale, and the policy is `error`.
         """
         functions, look, earlier = self.functions_dict, self._staleness.look(), 0
+        unreadable: set[str] = set()
         by_metric: dict[object, list[str]] = {}
         for name in stored:
             entry = functions.get(name)
@@ -131,7 +135,9 @@ class Trusting(Serving):
         for names in by_metric.values():
             count, last = min(len(names), _MOST_LOOKED_AT), len(names) - 1
             chosen = [names[number * last // max(1, count - 1)] for number in range(count)]
-            noted = [record for record in map(self._shelf.record, chosen) if record is not None]
+            found = {name: self._shelf.record(name) for name in chosen}
+            unreadable |= {name for name, record in found.items() if record is None}
+            noted = [record for record in found.values() if record is not None]
             if any(map(look.is_earlier, noted)):  # only until they are accepted or computed again
                 sidecars = map(self._shelf.sidecar, names)
                 earlier += sum(each is not None and look.is_earlier(each) for each in sidecars)
@@ -140,6 +146,7 @@ class Trusting(Serving):
                 self._staleness.serves(record.name, record, may_compute=False, look=look)
         if earlier:
             self._staleness.warn_of_earlier(earlier)
+        return unreadable
 
     # --- accept -----------------------------------------------------------------------------------------
 

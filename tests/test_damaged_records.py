@@ -67,17 +67,13 @@ def test_it_is_computed_again_and_replaced(cm: ParameterizedDatedCacheManager) -
 
 
 @every_damage
-def test_it_does_not_stop_a_run(cm: ParameterizedDatedCacheManager) -> None:
-    """A run finds out what is stored by one listing of the folder, and opens few side-cars."""
-    cm.delete("f_2")
+def test_a_run_computes_it_again(cm: ParameterizedDatedCacheManager) -> None:
     with pytest.warns(SmmWarning, match=warned):
         report = cm.run()
-    assert [outcome.name for outcome in report.of("computed")] == ["f_2"]
+    assert [outcome.name for outcome in report.of("computed")] == ["f_1"]
     assert not report.of("failed")
-    with pytest.warns(SmmWarning, match=warned):
-        report = cm.run(force=True)
-    assert len(report.of("computed")) == 2
     assert cm.record("f_1").params == {"a": 1}
+    assert len(cm.run().of("stored")) == 2
 
 
 @every_damage
