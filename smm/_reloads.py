@@ -14,6 +14,7 @@ from weakref import WeakMethod
 
 _unfinished: list[tuple[str, object]] = []
 """Names of modules whose reload has begun, with the spec that each had before."""
+_begun = 0
 _listeners: list[WeakMethod[Callable[[], None]]] = []
 
 
@@ -26,8 +27,10 @@ class _ReloadFinder:
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:
         """Tell the listeners if a module is about to be reloaded."""
+        global _begun
         del path
         if target is not None:
+            _begun += 1
             _unfinished.append((name, _spec_of(name)))
             _tell_listeners()
 
@@ -37,6 +40,11 @@ def on_reload(listener: Callable[[], None]) -> None:
     _listeners.append(WeakMethod(listener, _listeners.remove))
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
+
+
+def reloads_begun() -> int:
+    """Return how many reloads have begun in this process, since the first manager was made."""
+    return _begun
 
 
 def code_may_change() -> bool:

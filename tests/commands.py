@@ -1,8 +1,12 @@
-"""The command line, called within this process."""
+"""The command line: called within this process, or in one of its own as a person has it."""
 
 from __future__ import annotations
 
 import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner, Result
@@ -28,3 +32,18 @@ def run_cli(*arguments: str, text: str | None = None) -> Result:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
+
+
+def run_process(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run `smm` in a process of its own, in a folder, and return what it printed.
+
+    Python writes no bytecode: of two edits within a second it would keep the first one's.
+    """
+    return subprocess.run(
+        [sys.executable, "-m", "smm", *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )

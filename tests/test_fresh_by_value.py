@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import smm
 from smm.protocols import StorageInterface
-from tests.command import run_cli
+from tests.commands import run_process
 from tests.stores import DictStorage
 
 
@@ -149,14 +149,14 @@ def test_a_run_judges_readers_after_what_they_read(tmp_path: Path, executor: str
         )
     )
     arguments = ("run", "metrics.yaml", "--executor", executor, "--jobs", "2")
-    assert run_cli(*arguments, cwd=tmp_path).returncode == 0
+    assert run_process(*arguments, cwd=tmp_path).returncode == 0
     analysis.write_text(text.replace("return 10", "return 12"))
-    done = run_cli(*arguments, "--json", cwd=tmp_path)
+    done = run_process(*arguments, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert ((tmp_path / "middle").read_text(), (tmp_path / "top").read_text()) == ("xx", "x")
     counts = {each["name"]: each["status"] for each in json.loads(done.stdout)["metrics"]}
     assert counts == {"base": "computed", "middle": "computed", "top": "stored"}
-    checked = run_cli("status", "metrics.yaml", "--check", cwd=tmp_path)
+    checked = run_process("status", "metrics.yaml", "--check", cwd=tmp_path)
     assert checked.returncode == 0, checked.stdout
 
 

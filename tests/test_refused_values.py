@@ -14,7 +14,7 @@ import smm
 from smm import JsonStorageInterface, MemoryStorageInterface, NpzStorageInterface
 from smm.errors import HeldBackError, UnstorableError
 from smm.protocols import StorageInterface
-from tests.command import run_cli
+from tests.commands import run_process
 
 STORAGES: dict[str, Callable[[Path], StorageInterface]] = {
     "npz": NpzStorageInterface,
@@ -189,7 +189,7 @@ def test_a_worker_says_that_it_cannot_hand_its_value_back(
 
 def test_the_command_line_says_what_became_of_it(tmp_path: Path) -> None:
     folder = project(tmp_path)
-    done = run_cli("run", "metrics.yaml", "--no-progress", "--jobs", "1", cwd=folder)
+    done = run_process("run", "metrics.yaml", "--no-progress", "--jobs", "1", cwd=folder)
     assert done.returncode == 1
     assert (folder / "calls").read_text() == "x"
     assert "held back" in done.stdout.splitlines()[0]
@@ -197,8 +197,8 @@ def test_the_command_line_says_what_became_of_it(tmp_path: Path) -> None:
         "m: 1 value was computed and refused by the storage, and 29 more rows were held back." in done.stdout
     )
     assert "--keep-trying" in done.stdout
-    found = json.loads(run_cli("run", "metrics.yaml", "--json", cwd=folder).stdout)
+    found = json.loads(run_process("run", "metrics.yaml", "--json", cwd=folder).stdout)
     assert (found["skipped"], found["held"]) == (30, 0)
-    done = run_cli("run", "metrics.yaml", "--keep-trying", "--retry-failed", "--json", cwd=folder)
+    done = run_process("run", "metrics.yaml", "--keep-trying", "--retry-failed", "--json", cwd=folder)
     assert json.loads(done.stdout)["failed"] == 30
     assert (folder / "calls").read_text() == "x" * 31

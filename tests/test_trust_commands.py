@@ -21,8 +21,8 @@ from smm.errors import SmmWarning
 from smm.graph import Edge, Graph, Node
 from smm.maintain import MetricStatus, Status
 from smm.metric import Code
-from tests.command import run_cli
 from tests.commands import run_cli as smm
+from tests.commands import run_process
 from tests.projects import Project, project
 from tests.stores import DictStorage
 
@@ -823,10 +823,10 @@ def test_show_and_why_of_a_row_that_failed(here: Project) -> None:
 def test_the_command_line_recommends_commands(here: Project) -> None:
     run()
     edit(here, "trust_code.py", CODE.replace("10.0", "11.0"))
-    told = run_cli("run", "metrics.yaml", cwd=Path.cwd()).stderr
+    told = run_process("run", "metrics.yaml", cwd=Path.cwd()).stderr
     assert "smm why metrics.yaml source says more" in told
     assert "CM." not in told
-    refused = run_cli("run", "metrics.yaml", "--set", "on_stale=error", cwd=Path.cwd())
+    refused = run_process("run", "metrics.yaml", "--set", "on_stale=error", cwd=Path.cwd())
     assert "smm run metrics.yaml source --force computes it again" in refused.stderr
     assert "CM." not in refused.stderr
     Path("results/source.npz").write_bytes(b"")
