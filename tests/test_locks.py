@@ -381,17 +381,16 @@ def test_a_descriptor_closed_by_a_stranger_is_replaced(folder: Path, other: Othe
     os.close(number)
     with folder_lock(folder, "a", waiting=silence):  # done without
         pass
-    reused = os.open(tmp_path / "stranger", os.O_RDWR | os.O_CREAT)
-    if reused != number:
-        os.dup2(reused, number)
-        os.close(reused)
-        reused = number
+    opened = os.open(tmp_path / "stranger", os.O_RDWR | os.O_CREAT)
+    if opened != number:  # a lower one was free, too
+        os.dup2(opened, number, inheritable=False)
+        os.close(opened)
     file.close()
-    os.fstat(reused)  # still the stranger's, still open
+    os.fstat(number)  # still the stranger's, still open
     with folder_lock(folder, "a", waiting=silence):
         assert other.take(folder, "a").startswith("Wait for a")
     assert other.hear() == "has a"
-    os.close(reused)
+    os.close(number)
 
 
 # --- fork -----------------------------------------------------------------------------------------------
