@@ -296,16 +296,21 @@ class Keeping:
         return self._shelf.lock(name, waiting=lambda line: self._say(verbose, line))
 
     def _not_stored(self, name: str) -> MetricNotStoredError:
+        is_declared = name in self.functions_dict
         if name in self.cache:
-            unsaved = ", unsaved" if name in self._unsaved else ""
-            detail = f"it is in memory{unsaved}: CM.save({name!r}) stores that value"
+            detail = "it is in memory, unsaved" if name in self._unsaved else "it is in memory"
         elif not is_sidecar(name) and self.storage_interface.exists(name):
             detail = "its data is there without a side-car: it was never finished"
         else:
-            known = name in self.functions_dict
-            detail = "" if known else closest(name, self.functions_dict).removeprefix("; ")
-        rows = self._rows_under(name)
-        return MetricNotStoredError(name=name, where=self._shelf.where, detail=detail, rows=rows)
+            detail = "" if is_declared else closest(name, self.functions_dict).removeprefix("; ")
+        return MetricNotStoredError(
+            name=name,
+            where=self._shelf.where,
+            detail=detail,
+            in_memory=name in self.cache,
+            declared=is_declared,
+            rows=self._rows_under(name),
+        )
 
     def _rows_under(self, base_name: str) -> Sequence[str]:
         """The metric names of the rows that are declared under a base name that is no metric's name."""

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from smm._blame import last_line
 from smm._pace import Paces
 from smm._text import seconds, visible
+from smm.errors import SmmError
 from smm.run import Outcome, Plan
 
 _MOST_BARS = 8
@@ -119,8 +120,11 @@ def _why(outcome: Outcome) -> str:
     tries = f" ({outcome.tries} tries)" if outcome.tries > 1 else ""
     place = f" ({outcome.where})" if outcome.where else ""
     said = getattr(outcome.error, "text", None) if outcome.status == "skipped" else None
-    kind = getattr(outcome.error, "kind", "")
-    return f"{tries}, {f'{kind}: {said}' if said is not None else last_line(outcome.error)}{place}"
+    if said is not None:
+        said = f"{getattr(outcome.error, 'kind', '')}: {said}"
+    elif isinstance(outcome.error, SmmError):
+        said = outcome.error.what()  # the way out comes at the end, as a call or as a command
+    return f"{tries}, {last_line(outcome.error) if said is None else said}{place}"
 
 
 def _print(line: str) -> None:

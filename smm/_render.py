@@ -87,12 +87,13 @@ def date(when: datetime | None) -> str:
 # --- runs ------------------------------------------------------------------------------------------------
 
 
-def run_tables(report: RunReport, base_names: Mapping[str, str]) -> list[RenderableType]:
-    """What a run did for each metric, then what failed and where.
+def run_tables(report: RunReport, base_names: Mapping[str, str], target: str) -> list[RenderableType]:
+    """Show what a run did for each metric, then what failed and where.
 
     Args:
         report: the run.
         base_names: by metric name.
+        target: what the command was given, for the commands that errors recommend.
     """
     by_base: dict[str, list[Outcome]] = {base_name: [] for base_name in base_names.values()}  # in their order
     for outcome in report.outcomes:
@@ -110,7 +111,7 @@ def run_tables(report: RunReport, base_names: Mapping[str, str]) -> list[Rendera
         table.add_row(Text("in all", style="bold"), *cells)
     parts: list[RenderableType] = [table]
     if failed := (*report.of("failed"), *report.of("skipped")):
-        parts += ["", *_failures(failed)]
+        parts += ["", *_failures(failed, target)]
         if report.of("skipped"):
             parts += [
                 "",
@@ -159,20 +160,20 @@ def _run_cells(outcomes: Sequence[Outcome], duration: float, rare: Iterable[Stat
     ]
 
 
-def _failures(failed: Sequence[Outcome]) -> Iterator[RenderableType]:
+def _failures(failed: Sequence[Outcome], target: str) -> Iterator[RenderableType]:
     table = new_table("failed", "because", "where")
     own = [outcome for outcome in failed if outcome.upstream is None]
     blocked = [outcome for outcome in failed if outcome.upstream is not None]
     for outcome in [*own, *blocked][:_MOST_FAILURES]:
-        because, where = failure(outcome)
+        because, where = failure(outcome, target)
         table.add_row(Text(outcome.name, style="bold red"), Text(because), Text(where or ""))
     yield table
     if len(failed) > _MOST_FAILURES:
         yield Text(f"and {len(failed) - _MOST_FAILURES:,} more; --json lists them all")
 
 
-def failure(outcome: Outcome) -> tuple[str, str | None]:
-    """Why a metric failed, and the line of the user's code."""
+def failure(outcome: Outcome, target: str) -> tuple[str, str | None]:
+    """Return why a metric failed, and the line of the user's code."""
     if outcome.upstream is not None:
         return f"{outcome.upstream} failed, which it reads", None
     if outcome.error is None:
@@ -182,7 +183,7 @@ def failure(outcome: Outcome) -> tuple[str, str | None]:
         return f"skipped; {outcome.error.kind}: {outcome.error.text.splitlines()[0]}", place
     tries = f" ({outcome.tries} tries)" if outcome.tries > 1 else ""
     error = outcome.error
-    text = error.for_command_line("FILE") if isinstance(error, SmmError) else last_line(error)
+    text = error.for_command_line(target) if isinstance(error, SmmError) else last_line(error)
     return f"{text}{tries}", place
 
 

@@ -236,7 +236,7 @@ class Serving(Keeping):
     def _warn_of_damage(self, name: str, error: CorruptMetricError) -> None:
         if name not in self._warned:
             self._warned.add(name)
-            warn_user(f"{error}: doing that now")
+            warn_user(f"{error.what()}; it is computed again now, and replaced")
 
     def _warn_of_unseen_reads(self, record: Record) -> None:
         """Warn once of a metric whose reads may not all be noted; after it is stored."""
@@ -378,7 +378,9 @@ class Serving(Keeping):
             self._refused.add(name)
             raise
         except OSError as error:
-            error.add_note(f"the value of {name!r} is in memory, unsaved: CM.save({name!r}) tries again")
+            error.add_note(
+                f"the value of {name!r} is in memory, unsaved: CM.save({name!r}), or another run, tries again"
+            )
             raise
         # In this order: who sees a saved value sees the one that the storage gives back.
         record = published.record

@@ -152,13 +152,15 @@ class Staleness:
         key = self._key(name)
         if key not in self._warned:
             self._warned.add(key)
+            from shlex import quote
+
             others = f"; other rows of {key!r} may be, too" if key != name else ""
             what = f"metric {name!r} is stale: {stale[0]}{others}"
             warn_user(
                 f"{what}. CM.why({name!r}) says more, on_stale='recompute' computes what is stale again, "
                 f"CM.accept({name!r}) takes the value as it is",
-                f"{what}. smm why {{target}} {name} says more, --set on_stale=recompute computes what is "
-                f"stale again, smm accept {{target}} {name} takes the value as it is",
+                f"{what}. smm why {{target}} {quote(name)} says more, --set on_stale=recompute computes what "
+                f"is stale again, smm accept {{target}} {quote(name)} takes the value as it is",
             )
 
     def warn_of_earlier(self, count: int) -> None:

@@ -158,11 +158,17 @@ def run(target: str, names: tuple[str, ...], dry_run: bool, settings: tuple[str,
     if dry_run:
         _show_plan(manager, names, as_json, executor=executor, **_planning(how))
     else:
-        _run(manager, names, as_json, executor=executor, **how)
+        _run(target, manager, names, as_json, executor=executor, **how)
 
 
 def _run(
-    manager: DatedCacheManager, names: tuple[str, ...], as_json: bool, *, verbose: bool, **how: Any
+    target: str,
+    manager: DatedCacheManager,
+    names: tuple[str, ...],
+    as_json: bool,
+    *,
+    verbose: bool,
+    **how: Any,
 ) -> None:
     from smm import _render
     from smm.errors import RunInterrupted
@@ -185,7 +191,7 @@ def _run(
     if as_json:
         print_json(_render.run_json(report))
     else:
-        tell(*_render.run_tables(report, _base_names(manager)))
+        tell(*_render.run_tables(report, _base_names(manager), target))
         if manager.waiting and not (names and report.outcomes):
             say()
             say(f"not run, for want of @CM.collect in code: {', '.join(manager.waiting)}")

@@ -65,6 +65,10 @@ class SmmError(Exception):
         del target  # most sentences are the same for both
         return str(self)
 
+    def what(self) -> str:
+        """Return the sentence without the way out, where that is another one for each reader."""
+        return str(self)
+
     def __str__(self) -> str:
         # KeyError and OSError would print their arguments in a form of their own.
         return visible(str(self.args[0]), lines=True)
@@ -94,6 +98,13 @@ def closest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
+def command(verb: str, target: str, name: str, *options: str) -> str:
+    """Return a command as it is typed: `smm run metrics.yaml f_1`."""
+    import shlex
+
+    return shlex.join(["smm", verb, target, name, *options])
+
+
 def has_rows(base_name: str, rows: Sequence[str], target: str | None = None) -> str:
     """Return the sentence for a base name that stands where the name of one of its rows should.
 
@@ -108,7 +119,7 @@ def has_rows(base_name: str, rows: Sequence[str], target: str | None = None) -> 
         f"metric name of its own: {shown}"
     )
     if target is not None:
-        return f"{what}; name one of these, and smm status {target} {base_name} shows which are stored"
+        return f"{what}; name one of these, and {command('status', target, base_name)} shows which are stored"
     calls = f"CM.{base_name}(...) for one row and CM.{base_name}.get_all() for all"
     return f"{what}; ask for one of these, or call {calls}"
 
@@ -161,13 +172,14 @@ class CorruptMetricError(SmmError, ValueError):
     reason: str
 
     def _sentence(self) -> str:
-        return f"{self._what()}; CM.get({self.name!r}) computes it again and replaces the file"
+        return f"{self.what()}; CM.get({self.name!r}) computes it again and replaces the file"
 
     def for_command_line(self, target: str) -> str:
         """As of SmmError."""
-        return f"{self._what()}; smm run {target} {self.name} computes it again and replaces the file"
+        return f"{self.what()}; {command('run', target, self.name)} computes it again and replaces the file"
 
-    def _what(self) -> str:
+    def what(self) -> str:
+        """As of SmmError."""
         return f"metric {self.name!r} is damaged: {self.path}: {self.reason}"
 
 
@@ -178,10 +190,22 @@ class ChangedInMemoryError(SmmError, ValueError):
 
     def _sentence(self) -> str:
         return (
+            f"{self.what()}; CM.compute({self.name!r}, force=True) computes it again. numpy before 2.5 lets "
+            "np.add.at and the like write into read-only arrays: give these functions a .copy()"
+        )
+
+    def for_command_line(self, target: str) -> str:
+        """As of SmmError."""
+        return (
+            f"{self.what()}; numpy before 2.5 lets np.add.at and the like write into read-only arrays: give "
+            f"these functions a .copy(), and {command('run', target, self.name)} computes it again"
+        )
+
+    def what(self) -> str:
+        """As of SmmError."""
+        return (
             f"the value of metric {self.name!r} in memory was changed in its place, though its arrays are "
-            f"read-only, and no storage holds it as it was; CM.compute({self.name!r}, force=True) computes "
-            "it again. numpy before 2.5 lets np.add.at and the like write into read-only arrays: give these "
-            "functions a .copy()"
+            "read-only, and no storage holds it as it was"
         )
 
 
@@ -221,23 +245,35 @@ class MetricNotStoredError(SmmError, KeyError, FileNotFoundError):
     """The storage, as a person would name it: its folder, or its class."""
     detail: str = ""
     """What there is instead, if anything."""
+    in_memory: bool = False
+    """True if the value is in memory."""
+    declared: bool = True
+    """True if something computes it."""
     rows: Sequence[str] = ()
     """The metric names of its rows, if it is the base name of a metric with rows."""
 
     def _sentence(self) -> str:
         if self.rows:
             return has_rows(self.name, self.rows)
-        return f"{self._what()}; CM.get({self.name!r}) computes and stores it"
+        if self.in_memory:
+            return f"{self.what()}; CM.save({self.name!r}) stores that value"
+        return (
+            f"{self.what()}; CM.get({self.name!r}) computes and stores it" if self.declared else self.what()
+        )
 
     def for_command_line(self, target: str) -> str:
         """As of SmmError."""
         if self.rows:
             return has_rows(self.name, self.rows, target)
-        return f"{self._what()}; smm run {target} {self.name} computes and stores it"
+        if not self.declared:
+            return self.what()
+        return f"{self.what()}; {command('run', target, self.name)} computes and stores it"
 
-    def _what(self) -> str:
+    def what(self) -> str:
+        """As of SmmError."""
         detail = f" ({self.detail})" if self.detail else ""
-        return f"metric {self.name!r} is not stored in {self.where}{detail}"
+        undeclared = "" if self.declared or self.in_memory else ", and nothing declares it"
+        return f"metric {self.name!r} is not stored in {self.where}{undeclared}{detail}"
 
 
 class StaleMetricError(SmmError, ValueError):
@@ -248,7 +284,7 @@ class StaleMetricError(SmmError, ValueError):
 
     def _sentence(self) -> str:
         return (
-            f"{self._what()}. CM.get({self.name!r}, use_stored=False) computes it again, "
+            f"{self.what()}. CM.get({self.name!r}, use_stored=False) computes it again, "
             f"CM.accept({self.name!r}) takes the stored value as it is, on_stale='serve' or 'warn' gives it "
             "out"
         )
@@ -256,11 +292,13 @@ class StaleMetricError(SmmError, ValueError):
     def for_command_line(self, target: str) -> str:
         """As of SmmError."""
         return (
-            f"{self._what()}. smm run {target} {self.name} --force computes it again, smm accept {target} "
-            f"{self.name} takes the stored value as it is, --set on_stale=warn gives it out"
+            f"{self.what()}. {command('run', target, self.name, '--force')} computes it again, "
+            f"{command('accept', target, self.name)} takes the stored value as it is, "
+            "--set on_stale=warn gives it out"
         )
 
-    def _what(self) -> str:
+    def what(self) -> str:
+        """As of SmmError."""
         return f"metric {self.name!r} is stale: {'; '.join(self.reasons)}"
 
 
@@ -327,7 +365,7 @@ class UnknownMetricError(SmmError, KeyError, ValueError):
         if self.stored:
             return (
                 f"metric {self.name!r} is stored, but nothing is declared that could compute it again; "
-                f"smm show {target} {self.name} prints the stored value"
+                f"{command('show', target, self.name)} prints the stored value"
             )
         return str(self)
 
@@ -372,11 +410,19 @@ class UndeclaredParamsError(SmmError, ValueError):
     """The closest declared call, if any."""
 
     def _sentence(self) -> str:
-        nearest = f" (the closest is {self.nearest})" if self.nearest else " (none is)"
         return (
-            f"{self.call} is not among the declared params of {self.base_name!r}{nearest}; add it to the "
-            "params list, or make the manager with dynamic_metric_creation=True"
+            f"{self.what()}; add it to the params list, or make the manager with dynamic_metric_creation=True"
         )
+
+    def for_command_line(self, target: str) -> str:
+        """As of SmmError."""
+        del target  # a setting says it for files and for managers in code
+        return f"{self.what()}; add it to the params list, or allow others by dynamic_metric_creation"
+
+    def what(self) -> str:
+        """As of SmmError."""
+        nearest = f" (the closest is {self.nearest})" if self.nearest else " (none is)"
+        return f"{self.call} is not among the declared params of {self.base_name!r}{nearest}"
 
 
 class UnsupportedParamError(SmmError, TypeError):
@@ -490,13 +536,14 @@ class FailedBeforeError(SmmError, RuntimeError):
     text: str
 
     def _sentence(self) -> str:
-        return f"{self._what()}; CM.run(retry_failed=True), or smm run --retry-failed, tries it again"
+        return f"{self.what()}; CM.run(retry_failed=True) tries it again"
 
     def for_command_line(self, target: str) -> str:
         """As of SmmError."""
-        return f"{self._what()}; smm run {target} {self.name} --retry-failed tries it again"
+        return f"{self.what()}; {command('run', target, self.name, '--retry-failed')} tries it again"
 
-    def _what(self) -> str:
+    def what(self) -> str:
+        """As of SmmError."""
         return f"metric {self.name!r} failed in an earlier run with {self.kind}: {self.text}"
 
 
@@ -509,13 +556,14 @@ class HeldBackError(SmmError, RuntimeError):
     """The sentence of the refusal."""
 
     def _sentence(self) -> str:
-        return f"{self._what()}; keep_trying=True, or smm run --keep-trying, computes the other rows as well"
+        return f"{self.what()}; CM.run(keep_trying=True) computes the other rows as well"
 
     def for_command_line(self, target: str) -> str:
         """As of SmmError."""
-        return f"{self._what()}; smm run {target} --keep-trying computes the other rows as well"
+        return f"{self.what()}; smm run {target} --keep-trying computes the other rows as well"
 
-    def _what(self) -> str:
+    def what(self) -> str:
+        """As of SmmError."""
         return f"not computed, since the storage refused {self.name!r} of the same metric: {self.refusal}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,7 @@ def test_an_interrupted_run_is_a_keyboard_interrupt_with_its_report() -> None:
             "over 'a', 'b', 'c', ...: gone",
         ),
         (errors.WorkersLostError(executor="dask", reason="gone"), "has lost its workers: gone"),
-        (errors.FailedBeforeError(name="x", kind="E", text="no"), "--retry-failed"),
+        (errors.FailedBeforeError(name="x", kind="E", text="no"), "CM.run(retry_failed=True) tries it again"),
         (errors.WorkerDiedError(name="x", tries=3), "died, 3 times in a row"),
     ],
 )
@@ -144,3 +145,41 @@ def test_what_a_library_itself_lacks_is_said_by_it(tmp_path: Path, monkeypatch: 
     with pytest.raises(ModuleNotFoundError, match="its_missing_half") as caught:
         require("half_a_library", "dask")
     assert not isinstance(caught.value, SmmError)
+
+
+@pytest.mark.parametrize(("kind", "data", "builtins"), EVERY)
+def test_the_command_line_is_told_of_no_python(
+    kind: type[SmmError], data: dict[str, Any], builtins: Any
+) -> None:
+    error = kind(**data)
+    said = error.for_command_line("m.yaml")
+    assert re.search(r"(?<!@)CM\.", said) is None, "declarations are written in Python"
+    assert said.startswith(error.what())
+    assert error.what() in str(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "way_out"),
+    [
+        (errors.CorruptMetricError(name="x", path=WHERE, reason="it is empty"), "smm run m.yaml x computes"),
+        (errors.MetricNotStoredError(name="x", where="results"), "smm run m.yaml x computes"),
+        (errors.MetricNotStoredError(name="a b", where="results"), "smm run m.yaml 'a b' computes"),
+        (errors.StaleMetricError(name="x", reasons=("old",)), "smm run m.yaml x --force computes it again"),
+        (errors.StaleMetricError(name="x", reasons=("old",)), "smm accept m.yaml x takes"),
+        (errors.UnknownMetricError(name="x", stored=True), "smm show m.yaml x prints the stored value"),
+        (errors.UnknownMetricError(name="f", rows=("f_1", "f_2")), "smm status m.yaml f shows which are"),
+        (errors.FailedBeforeError(name="x", kind="E", text="no"), "smm run m.yaml x --retry-failed tries"),
+        (errors.ChangedInMemoryError(name="x"), "smm run m.yaml x computes it again"),
+        (errors.UndeclaredParamsError(base_name="x", call="x(2)"), "allow others by dynamic_metric_creation"),
+    ],
+)
+def test_the_command_line_is_told_of_commands(error: SmmError, way_out: str) -> None:
+    assert way_out in error.for_command_line("m.yaml")
+
+
+def test_what_nothing_declares_is_not_recommended_to_be_computed() -> None:
+    error = errors.MetricNotStoredError(name="y", where="results", detail="did you mean 'x'?", declared=False)
+    expected = "metric 'y' is not stored in results, and nothing declares it (did you mean 'x'?)"
+    assert str(error) == error.for_command_line("m.yaml") == expected
+    saved = errors.MetricNotStoredError(name="y", where="results", detail="it is in memory", in_memory=True)
+    assert str(saved).endswith("(it is in memory); CM.save('y') stores that value")

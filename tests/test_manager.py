@@ -447,6 +447,9 @@ def test_what_is_loaded_is_not_unsaved(any_cm: DatedCacheManager) -> None:
 
 def test_load_that_is_told_of_a_never_finished_metric(cm: DatedCacheManager) -> None:
     cm.storage_interface.save("x", 1)
+    with pytest.raises(MetricNotStoredError, match=r"nothing declares it .*without a side-car.*finished\)$"):
+        cm.load("x")
+    cm.set_functions_dict({"x": Counting()})
     with pytest.raises(MetricNotStoredError, match=r"without a side-car.*CM.get\('x'\) computes"):
         cm.load("x")
 
@@ -561,7 +564,7 @@ def test_date_and_record_read_the_storage_and_not_memory(any_cm: DatedCacheManag
     any_cm.set_functions_dict({"x": Counting()})
     any_cm.compute("x")
     for ask in (any_cm.date, any_cm.record):
-        with pytest.raises(MetricNotStoredError, match=r"in memory, unsaved: CM.save"):
+        with pytest.raises(MetricNotStoredError, match=r"in memory, unsaved\); CM.save\('x'\) stores"):
             ask("x")
     any_cm.get("x")
     other = again(any_cm)

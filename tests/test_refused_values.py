@@ -90,7 +90,7 @@ def test_the_other_rows_are_held_back(sweep: Sweep) -> None:
     held = report.of("held")[0]
     assert isinstance(held.error, HeldBackError)
     assert f"the storage refused '{held.error.name}' of the same metric" in str(held.error)
-    assert "keep_trying=True" in str(held.error)
+    assert "CM.run(keep_trying=True)" in str(held.error)
 
 
 def test_who_knows_better_keeps_trying(sweep: Sweep) -> None:
