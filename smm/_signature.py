@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from smm.errors import DeclarationError, closest
@@ -25,6 +26,9 @@ OF_THE_CALL = ("cache", "use_stored")
 _VAR_POSITIONAL, _VAR_KEYWORD = 0x4, 0x8
 _SPECIAL = 0x20 | 0x80 | 0x100 | 0x200
 """Of a generator, a coroutine, or another that is not run by being called."""
+
+_NO_INSTANCES = 1 << 20 | 1 << 7
+"""Flags of classes that cannot be called: abstract ones, and those of Python's own machinery."""
 
 
 class Parameter:
@@ -154,7 +158,7 @@ def read_signature(
         parameters = _of_code(function)
     else:
         _check_function(base_name, function)
-        parameters = _parameters(function)
+        parameters = _parameters(base_name, function)
     _check_names(base_name, parameters)
     for name in inputs:
         _check_input(base_name, parameters, name)
@@ -184,6 +188,29 @@ def read_signature(
     )
 
 
+def is_of_python(function: Any) -> bool:
+    """Return whether a callable is written in Python, with all that it wraps: partials and decorators too."""
+    for _ in range(100):  # a mock has every attribute, for ever
+        if isinstance(function, functools.partial):
+            function = function.func
+            continue
+        if not _is_python_itself(function):
+            return False
+        function = getattr(function, "__wrapped__", None)
+        if function is None:
+            break
+    return True
+
+
+def _is_python_itself(function: Any) -> bool:
+    if isinstance(function, MethodType):
+        function = function.__func__
+    if not isinstance(function, FunctionType):
+        owner, method = (function, "__init__") if isinstance(function, type) else (type(function), "__call__")
+        function = getattr(owner, method, None)
+    return isinstance(function, FunctionType)
+
+
 def _is_plain(function: Any) -> bool:
     """Whether it is a plain function, no generator and not async, whose arguments are those of its code."""
     # A wrapper says in its attributes what it wraps, or what its signature is.
@@ -199,6 +226,11 @@ def _check_function(base_name: str, function: Any) -> None:
 
     if not callable(function):
         raise DeclarationError(base_name=base_name, reason=f"{function!r} is no function")
+    if isinstance(function, type) and function.__flags__ & _NO_INSTANCES:
+        raise DeclarationError(
+            base_name=base_name,
+            reason=f"{function!r} cannot be called: Python makes no object of this class; give a function",
+        )
     for called in (function, type(function).__call__):
         if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
             raise DeclarationError(
@@ -240,12 +272,17 @@ def _of_code(function: Any) -> Parameters:
     return {each.name: each for each in made}
 
 
-def _parameters(function: Function) -> Parameters:
+def _parameters(base_name: str, function: Function) -> Parameters:
     import inspect
 
     try:
         found = inspect.signature(function).parameters
     except (TypeError, ValueError):
+        if isinstance(function, functools.partial) and _tells_arguments(function.func):
+            raise DeclarationError(
+                base_name=base_name,
+                reason=f"{function!r} cannot be called: it gives its function arguments that do not fit",
+            ) from None
         return {"args": Parameter("args", Parameter.VAR_POSITIONAL)}
     return {
         name: Parameter(
@@ -255,6 +292,16 @@ def _parameters(function: Function) -> Parameters:
         )
         for name, each in found.items()
     }
+
+
+def _tells_arguments(function: Any) -> bool:
+    import inspect
+
+    try:
+        inspect.signature(function)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _check_names(base_name: str, parameters: Parameters) -> None:

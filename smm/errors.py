@@ -416,8 +416,7 @@ class UndeclaredParamsError(SmmError, ValueError):
 
     def for_command_line(self, target: str) -> str:
         """As of SmmError."""
-        del target  # a setting says it for files and for managers in code
-        return f"{self.what()}; add it to the params list, or allow others by dynamic_metric_creation"
+        return f"{self.what()}; in {target}, add it to the params list, or set dynamic_metric_creation"
 
     def what(self) -> str:
         """As of SmmError."""

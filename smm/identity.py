@@ -7,10 +7,8 @@ every other call of the function in memory, and whose name does so on disk, for 
 from __future__ import annotations
 
 import enum
-import functools
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from smm._blake import blake2b
@@ -24,7 +22,7 @@ from smm._names import (
     params_to_json,
     show_call,
 )
-from smm._signature import Parameter, read_signature
+from smm._signature import Parameter, is_of_python, read_signature
 from smm.errors import UnsupportedParamError
 from smm.metric import Function, NameFunction
 
@@ -128,23 +126,6 @@ class _Shortcut:
     """The first half of the key."""
 
 
-def _is_of_python(function: Any) -> bool:
-    """Return whether a callable is written in Python, behind partials and decorators."""
-    if type(function) is FunctionType:
-        return True
-    import inspect  # which plain functions need not wait for
-
-    while isinstance(function, functools.partial):
-        function = function.func
-    function = inspect.unwrap(function)
-    if isinstance(function, MethodType):
-        function = function.__func__
-    if not isinstance(function, FunctionType):
-        owner, method = (function, "__init__") if isinstance(function, type) else (type(function), "__call__")
-        function = getattr(owner, method, None)
-    return isinstance(function, FunctionType)
-
-
 class Binder:
     """One metric's function as its calls and rows see it: without inputs and manager.
 
@@ -165,7 +146,7 @@ class Binder:
         self.base_name = base_name
         self.ignore: frozenset[str] = frozenset(ignore) if ignore else _NOTHING
         filled: frozenset[str] = frozenset(inputs) if inputs else _NOTHING
-        self._is_foreign = not _is_of_python(function)
+        self._is_foreign = not is_of_python(function)
         self._signature = signature = read_signature(base_name, function, self.ignore, filled)
         self.takes_manager = signature.takes_manager
         """Whether the function has a parameter `CM`."""
@@ -175,6 +156,10 @@ class Binder:
             for each in named
             if each.default is not each.empty
         }
+        self._no_params = (
+            frozenset(filter(self._is_no_param, self._defaults)) if self._is_foreign else _NOTHING
+        )
+        """Arguments that are part of the identity only if they are given: their defaults are no params."""
         self.needs_params = len(self._defaults) < len(named)
         """Whether a call without arguments does not fit."""
         self.argument_names = tuple(each.name for each in named)
@@ -386,10 +371,10 @@ class Binder:
         form = self._forms[count, *keywords] = _Form(
             picks=tuple([index for _, index in slots]),
             names=names,
-            declared=len(signature.positional),
+            declared=min(len(signature.positional), positional),
             positional=positional,
             extra=extra,
-            by_position=positional if signature.rest else signature.before_filled,
+            by_position=self._by_position(count, positional),
             ignored=ignored,
             options=tuple([names[slot] for slot in range(extra, len(names)) if slot not in ignored]),
             left_out=frozenset(of_defaults) if self._is_foreign else _NOTHING,
@@ -407,13 +392,32 @@ class Binder:
                 return by_keyword.pop(argument.name)
             return defaults[argument.name]
 
-        slots += [(each.name, pick(each)) for each in signature.positional[count:]]
+        def is_named(argument: Parameter) -> bool:
+            return argument.name in by_keyword or argument.name not in self._no_params
+
+        slots += [(each.name, pick(each)) for each in filter(is_named, signature.positional[count:])]
         slots += [(signature.rest or "", index) for index in range(len(slots), count)]
         positional = len(slots)
-        slots += [(each.name, pick(each)) for each in signature.keyword_only]
+        slots += [(each.name, pick(each)) for each in filter(is_named, signature.keyword_only)]
         extra = len(slots)
         slots += sorted(by_keyword.items())
         return positional, extra
+
+    def _by_position(self, count: int, positional: int) -> int:
+        """Return how many slots are handed to the function by position."""
+        if self._is_foreign:
+            return count  # its defaults are left out, so what comes after them goes by name
+        return positional if self._signature.rest else self._signature.before_filled
+
+    def _is_no_param(self, name: str) -> bool:
+        """Return whether a default is none of the values that a param may be."""
+        if name in self.ignore:
+            return False
+        try:
+            canonical(self._defaults[name])
+        except Unsupported:
+            return True
+        return False
 
     def _ignored(self, names: Sequence[str], extra: int) -> Iterator[int]:
         """The slots that are no part of the identity."""

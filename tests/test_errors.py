@@ -170,7 +170,7 @@ def test_the_command_line_is_told_of_no_python(
         (errors.UnknownMetricError(name="f", rows=("f_1", "f_2")), "smm status m.yaml f shows which are"),
         (errors.FailedBeforeError(name="x", kind="E", text="no"), "smm run m.yaml x --retry-failed tries"),
         (errors.ChangedInMemoryError(name="x"), "smm run m.yaml x computes it again"),
-        (errors.UndeclaredParamsError(base_name="x", call="x(2)"), "allow others by dynamic_metric_creation"),
+        (errors.UndeclaredParamsError(base_name="x", call="x(2)"), "in m.yaml, add it to the params list"),
     ],
 )
 def test_the_command_line_is_told_of_commands(error: SmmError, way_out: str) -> None:
