@@ -20,7 +20,7 @@ from smm._keys import Keys
 from smm._pause import collector_paused
 from smm._policies import written_age
 from smm._recipe import Recipe
-from smm.collect import NO_PARAMS, Rows, copied
+from smm.collect import NO_PARAMS, Rows, binder_of, copied
 from smm.config import (
     Config,
     CustomStorage,
@@ -31,7 +31,7 @@ from smm.config import (
     NpzStorage,
     load_config,
 )
-from smm.errors import CircularMetricError, DeclarationError, SmmError
+from smm.errors import CircularMetricError, DeclarationError, SmmError, UndeclaredParamsError
 from smm.graph import upstream_first
 from smm.identity import Binder
 from smm.manager import DatedCacheManager, ParameterizedDatedCacheManager
@@ -271,14 +271,14 @@ class _Declaring:
     def _explain(self, metric: Metric, function: Function) -> None:
         """Find which keys of a metric made its declaration fail."""
         name = metric.base_name
-        narrower: list[tuple[str, dict[str, Any]]] = [
-            ("function", {}),
-            ("ignore", {"ignore": metric.ignore}),
-            ("inputs", {"ignore": metric.ignore, "inputs": tuple(metric.inputs)}),
+        narrower: list[tuple[str, Callable[[], Binder]]] = [
+            ("function", lambda: Binder(function, base_name=name)),
+            ("ignore", lambda: Binder(function, base_name=name, ignore=metric.ignore)),
+            ("inputs", lambda: binder_of(metric, function)),
         ]
-        for key, arguments in narrower:
+        for key, make in narrower:
             try:
-                binder = Binder(function, base_name=name, **arguments)
+                binder = make()
             except (TypeError, ValueError) as error:
                 self._problems.add(("metrics", name, key), _reason(error))
                 return
@@ -326,11 +326,16 @@ class _Declaring:
         """For each row, the metric names it reads."""
         reads: dict[str, list[str]] = {}
         unable: dict[str, list[str]] = {}  # by the reason, which rows of a sweep may have in common
+        undeclared: dict[str, list[tuple[str, UndeclaredParamsError]]] = {}  # by the metric that is read
         for name, row in rows.entries.items():
             try:
                 reads[name] = row.reads()
+            except UndeclaredParamsError as error:
+                undeclared.setdefault(error.base_name, []).append((repr(row), error))
             except (TypeError, ValueError, LookupError) as error:
                 unable.setdefault(_reason(error), []).append(repr(row))
+        for each in undeclared.values():
+            unable.setdefault(_undeclared([error for _, error in each]), []).extend(row for row, _ in each)
         keys: Keys = ("metrics", rows.base_name, "inputs")
         found = [(keys, f"{_subject(those)} inputs: {why}") for why, those in unable.items()]
         self._add_some(found)
@@ -339,6 +344,18 @@ class _Declaring:
 
 def _subject(rows: Sequence[str]) -> str:
     return f"{rows[0]} cannot read its" if len(rows) == 1 else f"{len(rows):,} rows cannot read their"
+
+
+def _undeclared(errors: Sequence[UndeclaredParamsError]) -> str:
+    """Return what calls of one metric have in common that no row of it has."""
+    calls = list(dict.fromkeys(error.call for error in errors))
+    if len(calls) == 1:
+        return f"{errors[0].what()}; add it to the params list, or set dynamic_metric_creation: true"
+    shown = ", ".join(calls[:3]) + (f" and {len(calls) - 3:,} more" if len(calls) > 3 else "")
+    return (
+        f"{shown} are not among the declared params of {errors[0].base_name!r}; add them to the params list, "
+        "or set dynamic_metric_creation: true"
+    )
 
 
 def _reason(error: Exception) -> str:

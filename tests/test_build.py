@@ -786,6 +786,24 @@ def test_an_input_of_an_argument_that_is_none(project: Project) -> None:
         """
     (found,) = problems(project, text)
     assert (
-        "metrics.f: its input 'x' takes the argument 'z' for up, and its function has the argument a" in found
+        "metrics.f.inputs: its input 'x' takes the argument 'z' for up, and its function has the argument a"
+        in found
     )
     assert "{value: z}" in found
+
+
+def test_rows_that_read_what_another_metric_does_not_have_are_one_problem(project: Project) -> None:
+    project.write("two.py", "def up(a): return a\ndef f(a, x): return a + x\n")
+    text = """
+        metrics:
+          up: {function: two.up, params_list: [1, 2]}
+          f:
+            function: two.f
+            inputs: {x: {metric: up, params: [a]}}
+            params_list: [{range: [1, 500]}]
+        """
+    (found,) = problems(project, text)
+    assert found.endswith(
+        "metrics.f.inputs: 497 rows cannot read their inputs: up(3), up(4), up(5) and 494 more are not among "
+        "the declared params of 'up'; add them to the params list, or set dynamic_metric_creation: true"
+    )
