@@ -270,8 +270,11 @@ class Serving(Keeping):
     ) -> None:
         """Keep a value that the storage has refused in memory, unsaved: it was expensive.
 
-        A `get` or `save` tries to store it again, and computes only once the code is another one.
+        A `get` or `save` tries to store it again, and computes only once the code is another one. Where an
+        older value is stored, that one stays.
         """
+        if self._shelf.exists(name):
+            return
         row = row or self.functions_dict.get(name)
         record = _record_of(name, row, duration_seconds, code or self._staleness.code(name), flight)
         self._refused.add(name)
@@ -375,7 +378,10 @@ class Serving(Keeping):
             published = self._shelf.write(name, value, record)
         except UnstorableError as error:
             error.value = value
-            self._refused.add(name)
+            if self._shelf.exists(name):
+                self._drop(name)  # the old value, which is whole, is served on
+            else:
+                self._refused.add(name)
             raise
         except OSError as error:
             error.add_note(
