@@ -9,7 +9,7 @@ import reprlib
 from typing import TYPE_CHECKING, Any
 
 from smm._pieces import nesting
-from smm._refusals import Refused, refusal_of
+from smm._refusals import Refused, refusal_of, ways_of_objects
 from smm._tree import Damaged
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def canonical_json(data: Any) -> Any:
             raise
         half = _LONG_PLACE // 2
         place = f"{refused.place[:half]}...{refused.place[-half:]}"
-        raise Refused(place=place, found=refused.found, way_out=refused.way_out) from None
+        raise refused.moved(place) from None
 
 
 def write_json(canonical: Any) -> bytes:
@@ -169,6 +169,8 @@ def _array(array: NDArray[Any], depth: int) -> Any:
 
     plain = plain_array(array, allow_pickle=True)
     if plain.dtype.kind not in "biufU" or plain.dtype.char == "g":
+        if plain.dtype.hasobject:
+            raise Refused(found="an array of Python objects", ways=ways_of_objects(plain), value=plain)
         raise Refused(found=f"an array of {plain.dtype}", way_out=_way_out_of(plain.dtype))
     if depth + plain.ndim > MAX_DEPTH:
         raise _too_deep()
@@ -198,7 +200,6 @@ def _way_out_of(dtype: np.dtype[Any]) -> str:
         "m": "save x.astype(int), or " + _OTHERS,
         "f": "save x.astype(float), or " + _OTHERS,
         "c": "save {'real': x.real, 'imag': x.imag}, or " + _OTHERS,
-        "O": "save x.tolist(), if that is plain data",
     }.get(dtype.kind, _OTHERS)
 
 

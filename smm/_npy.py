@@ -20,7 +20,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from smm._refusals import Refused, refusal_of
+from smm._refusals import Refused, refusal_of, ways_of_objects
 from smm._tree import Damaged, duplicate
 from smm._tree import Pickled as Pickled
 
@@ -63,6 +63,9 @@ def plain_array(array: NDArray[Any], *, allow_pickle: bool = False) -> NDArray[A
         if type(array) is not np.memmap:
             raise refusal_of(array)
         array = array.view(np.ndarray)
+    if array.dtype.kind == "T":
+        ways = ("np.array(x.tolist())", "x.tolist()")
+        raise Refused(found="a StringDType array", ways=ways, value=array)
     dtype = _plain_dtype(array.dtype)
     if dtype.hasobject:
         if not allow_pickle:
@@ -105,8 +108,6 @@ def _plain_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
             raise Refused(found="a dtype with metadata", way_out=way_out)
         if part.type is np.record:
             raise Refused(found="an array of np.record", way_out="save x.astype(x.dtype.descr)")
-        if part.kind == "T":
-            raise Refused(found="a StringDType array", way_out="save x.astype(str)")
     try:
         spelled = _dtype_of(dtype.str) if simple else _spelled_structure(dtype)
     except Damaged:
@@ -147,10 +148,8 @@ def _spelled_structure(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def _refused_objects(array: NDArray[Any]) -> Refused:
     found = "an array of Python objects" if array.dtype.names is None else "an array with Python objects"
-    return Refused(
-        found=found,
-        way_out="save x.astype(float) or another plain dtype, or give the storage allow_pickle=True",
-    )
+    otherwise = ", or give the storage allow_pickle=True"
+    return Refused(found=found, ways=ways_of_objects(array), value=array, otherwise=otherwise)
 
 
 # --- writing ---------------------------------------------------------------------------------------------
@@ -215,7 +214,8 @@ def _pickled(array: NDArray[Any]) -> bytes:
     except Exception as error:  # pickling runs the objects' own code
         raise Refused(
             found=f"an array with objects that cannot be pickled ({type(error).__name__}: {error})",
-            way_out="save x.astype(float) or another plain dtype",
+            ways=ways_of_objects(array),
+            value=array,
         ) from error
 
 

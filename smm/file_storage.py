@@ -30,7 +30,7 @@ from smm._reading import (
     warn_of,
     warn_of_damage,
 )
-from smm._refusals import Refused
+from smm._refusals import Keeps, Refused
 from smm._text import visible
 from smm._tree import Damaged, Newer, Pickled
 from smm.errors import (
@@ -177,6 +177,9 @@ class FileBasedStorageInterface:
                 return date
         return self.load_verified(name, None)
 
+    def _refusal(self, name: str, refused: Refused) -> UnstorableError:
+        return unstorable(self, name, refused)
+
     # --- further abilities ------------------------------------------------------------------------------
 
     def stage(self, name: str, data: Any) -> StagedFile:
@@ -195,7 +198,7 @@ class FileBasedStorageInterface:
         except BaseException as error:
             file.discard()
             if isinstance(error, Refused):
-                raise unstorable(self, name, error) from None
+                raise self._refusal(name, error) from None
             error.add_note(visible(f"while storing metric {name!r} in {self.metrics_dir}"))
             raise
         return StagedFile(file, target, stamp, replaced, fsync=self.fsync)
@@ -432,14 +435,23 @@ def _check_target(path: str) -> None:
         raise irregular(path, kind_of(status))
 
 
-def unstorable(storage: object, name: str, refused: Refused) -> UnstorableError:
-    """The refusal, with the storage and the metric."""
+def unstorable(storage: object, name: str, refused: Refused, keeps: Keeps | None = None) -> UnstorableError:
+    """Return the error for a refusal, with the storage, the metric and a way out that works.
+
+    Args:
+        storage: that refuses.
+        name: the metric's.
+        refused: the value.
+        keeps: what the storage makes of a value, to try ways out; None if it cannot tell.
+    """
+    from smm._npz import canonical_npz
+
     return UnstorableError(
         name=name,
         storage=type(storage).__name__,
         place=refused.place,
         found=refused.found,
-        way_out=refused.way_out,
+        way_out=refused.way_out if keeps is None else refused.working_way_out(keeps, canonical_npz),
     )
 
 

@@ -10,7 +10,7 @@ from smm._json import canonical_json, read_json, write_json
 from smm._reading import map_whole, read_bytes, read_whole
 from smm._refusals import Refused
 from smm._tree import Damaged, hand_out
-from smm.errors import MetricNotStoredError
+from smm.errors import MetricNotStoredError, UnstorableError
 from smm.file_storage import FileBasedStorageInterface as FileBasedStorageInterface
 from smm.file_storage import noted_date, owner_of, unstorable
 from smm.metric import Stamp
@@ -66,7 +66,10 @@ class _OwnFormat(FileBasedStorageInterface):
         try:
             return self._canonical(data, given_away=given_away)
         except Refused as refused:
-            raise unstorable(self, name, refused) from None
+            raise self._refusal(name, refused) from None
+
+    def _refusal(self, name: str, refused: Refused) -> UnstorableError:
+        return unstorable(self, name, refused, lambda data: self._canonical(data, given_away=False))
 
     def _read(self, path: str, stamp: Stamp | None) -> Any:
         content, status, total = self._content(path)
@@ -298,7 +301,7 @@ class MemoryStorageInterface:
         try:
             return canonical_npz(data)
         except Refused as refused:
-            raise unstorable(self, name, refused) from None
+            raise unstorable(self, name, refused, canonical_npz) from None
 
     def stage(self, name: str, data: Any) -> StagedValue:
         """Make the copy, and keep it apart until it is published. Raises as `save`."""
