@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from smm import (
     DatedCacheManager,
+    FileBasedStorageInterface,
     JsonStorageInterface,
     MemoryStorageInterface,
     NpyStorageInterface,
@@ -694,6 +695,30 @@ def test_a_store_never_differs_from_itself(tmp_path: Path, value: Any) -> None:
     other.save("x", [value, 1])
     (found,) = diff(storage, other)
     assert found.outcome == "different"
+
+
+class Texts(FileBasedStorageInterface):
+    """A storage whose values cannot be pickled, as open files cannot, and are equal to nothing."""
+
+    def __init__(self, metrics_dir: Path) -> None:
+        super().__init__(".txt", metrics_dir)
+
+    def _save(self, filepath: Any, data: Any) -> None:
+        Path(filepath).write_text(str(data))
+
+    def _load(self, filepath: Any) -> Any:
+        text = Path(filepath).read_text()
+        return ByIdentity(lambda: text)
+
+
+def test_nor_does_one_whose_values_cannot_be_pickled(tmp_path: Path) -> None:
+    storage, other = Texts(tmp_path), Texts(tmp_path / "other")
+    storage.save("x", "one")
+    other.save("x", "one")
+    (found,) = diff(storage, Texts(tmp_path))
+    assert found.outcome == "same"
+    (found,) = diff(storage, other)
+    assert found.outcome == "different", "nobody can tell"
 
 
 @given(npz_values())
