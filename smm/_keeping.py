@@ -312,10 +312,10 @@ class Keeping:
             rows=self._rows_under(name),
         )
 
-    def _rows_under(self, base_name: str) -> Sequence[str]:
-        """The metric names of the rows that are declared under a base name that is no metric's name."""
+    def _rows_under(self, base_name: str) -> Sequence[str] | None:
+        """Return the metric names of the rows under a base name that is no metric's name; None for others."""
         del base_name  # a manager that knows rows overrides this
-        return ()
+        return None
 
     def _say(self, verbose: bool | None, line: str, *values: object) -> None:
         """Tell of an action; `values` go into the line if there is anybody to read it."""

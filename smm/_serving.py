@@ -415,7 +415,7 @@ class Serving(Keeping):
     def _unknown(self, name: str) -> UnknownMetricError:
         stored = self._shelf.exists(name)
         rows = self._rows_under(name)
-        hint = "" if rows else closest(name, self.functions_dict)
+        hint = "" if rows is not None else closest(name, self.functions_dict)
         return UnknownMetricError(name=name, stored=stored, hint=hint, rows=rows)
 
 

@@ -219,9 +219,9 @@ class Rows:
             )
         self._by_key[call.key] = name
 
-    def all_names(self) -> set[str]:
-        """The names of all rows, with those that calls have added since."""
-        return set(self._by_key.values())
+    def all_names(self) -> list[str]:
+        """Return the names of all rows in order, with those that calls have added since."""
+        return list(dict.fromkeys(self._by_key.values()))
 
     def show(self, call: Call) -> str:
         """The call as a person would write it: `poly_Y(1, 2)`."""

@@ -106,13 +106,12 @@ def command(verb: str, target: str, name: str, *options: str) -> str:
 
 
 def has_rows(base_name: str, rows: Sequence[str], target: str | None = None) -> str:
-    """Return the sentence for a base name that stands where the name of one of its rows should.
+    """Return the sentence for a base name in the place of one of its rows' metric names.
 
-    Args:
-        base_name: the name.
-        rows: the metric names of its rows.
-        target: what a command was given; None for a person who writes Python.
+    `target` is what a command was given; None for a person who writes Python.
     """
+    if not rows:
+        return f"{base_name!r} is the base name of a metric without rows; declare some with params_list"
     shown = ", ".join(map(repr, rows[:3])) + (", ..." if len(rows) > 3 else "")
     what = (
         f"{base_name!r} is the base name of {len(rows):,} {'row' if len(rows) == 1 else 'rows'}, each with a "
@@ -249,11 +248,11 @@ class MetricNotStoredError(SmmError, KeyError, FileNotFoundError):
     """True if the value is in memory."""
     declared: bool = True
     """True if something computes it."""
-    rows: Sequence[str] = ()
-    """The metric names of its rows, if it is the base name of a metric with rows."""
+    rows: Sequence[str] | None = None
+    """The metric names of its rows, if it is the base name of a metric that has params."""
 
     def _sentence(self) -> str:
-        if self.rows:
+        if self.rows is not None:
             return has_rows(self.name, self.rows)
         if self.in_memory:
             return f"{self.what()}; CM.save({self.name!r}) stores that value"
@@ -263,7 +262,7 @@ class MetricNotStoredError(SmmError, KeyError, FileNotFoundError):
 
     def for_command_line(self, target: str) -> str:
         """As of SmmError."""
-        if self.rows:
+        if self.rows is not None:
             return has_rows(self.name, self.rows, target)
         if not self.declared:
             return self.what()
@@ -344,11 +343,11 @@ class UnknownMetricError(SmmError, KeyError, ValueError):
     """What `closest` says of the declared names."""
     stored: bool = False
     """True if it is stored, and only what computes it is missing."""
-    rows: Sequence[str] = ()
-    """The metric names of its rows, if it is the base name of a metric with rows."""
+    rows: Sequence[str] | None = None
+    """The metric names of its rows, if it is the base name of a metric that has params."""
 
     def _sentence(self) -> str:
-        if self.rows:
+        if self.rows is not None:
             return has_rows(self.name, self.rows)
         if self.stored:
             return (
@@ -360,7 +359,7 @@ class UnknownMetricError(SmmError, KeyError, ValueError):
 
     def for_command_line(self, target: str) -> str:
         """As of SmmError."""
-        if self.rows:
+        if self.rows is not None:
             return has_rows(self.name, self.rows, target)
         if self.stored:
             return (

@@ -324,9 +324,9 @@ class DatedCacheManager(Running):
 
     # --- looking ----------------------------------------------------------------------------------------
 
-    def _rows_under(self, base_name: str) -> Sequence[str]:
+    def _rows_under(self, base_name: str) -> Sequence[str] | None:
         rows = self._rows.get(base_name)
-        return () if rows is None or base_name in self.functions_dict else list(dict.fromkeys(rows.names))
+        return None if rows is None or base_name in self.functions_dict else rows.all_names()
 
     def rows_of(self, base_name: str) -> Rows:
         """The rows collected under a base name.

@@ -180,3 +180,18 @@ def test_a_base_name_says_that_it_has_rows() -> None:
         assert "'f' is the base name of 4 rows" in said
         assert "'f_1', 'f_2', 'f_3', ..." in said
         assert "CM.f.get_all()" in said
+
+
+def test_a_base_name_counts_the_rows_that_calls_have_added() -> None:
+    storage = MemoryStorageInterface()
+    cm = ParameterizedDatedCacheManager(storage, verbose=False, dynamic_metric_creation=True)
+
+    @cm.collect
+    def f(a: int) -> int:
+        return a
+
+    with pytest.raises(KeyError, match="'f' is the base name of a metric without rows"):
+        cm["f"]
+    cm.f(7)
+    with pytest.raises(KeyError, match=r"'f' is the base name of 1 row, each with .*: 'f_7'; ask for"):
+        cm["f"]
