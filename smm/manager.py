@@ -150,7 +150,8 @@ class DatedCacheManager(Running):
         """Declare a function as a metric: `@CM.collect`, or `@CM.collect(params_list=[[1, 2], [1, 3]])`.
 
         Adds `CM.<base_name>`, which serves the metric (`CollectedMetric`). The decorated name stays the plain
-        function; called with `cache=True` it goes through the manager.
+        function; called with `cache=True` it goes through the manager. A function that is not written in
+        Python, such as `np.sin`, is called with the arguments that a call gives, no defaults.
 
         Args:
             base_name: the metric's name; the function's own by default.
