@@ -108,7 +108,7 @@ class Metric:
     function: Function | None = None
     """None while a metric declared in YAML waits for `@CM.collect`."""
     params_list: Any = ((),)
-    """Any iterable of rows: sequences, mappings by argument name, or scalars for one argument."""
+    """Any iterable of rows. These are sequences, mappings by argument name, or scalars for one argument."""
     name_generation_function: NameFunction | None = None
     ignore: tuple[str, ...] = ()
     """Arguments that are no part of a call's identity."""
