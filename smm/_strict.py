@@ -108,10 +108,17 @@ def _make_class(cls: Any) -> Callable[[Any, Any], Any]:
         if type(value) is not dict:
             instead = "; write {} for none of them" if value is None else ""
             raise refused(f"found {shown(value)}, wanted a mapping with {_listed(list(declared))}{instead}")
+        # Of keys that are no text, cattrs before 25.2 makes a TypeError.
+        odd = [_unknown(key, list(declared)) for key in value if type(key) is not str]
+        if odd:
+            value = {key: each for key, each in value.items() if type(key) is str}
         try:
-            return make(value, cls)
+            made = make(value, cls)
         except cattrs.ClassValidationError as error:
-            raise Refused(*_flat(error, list(declared))) from None
+            raise Refused(*_flat(error, list(declared)), *odd) from None
+        if odd:
+            raise Refused(*odd)
+        return made
 
     return read
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from rich.table import Table
 
 import smm
@@ -27,6 +26,7 @@ from smm._terminal import Console, Text
 from smm.cli import main
 from smm.errors import SmmWarning, StaleMetricError
 from smm.metric import Reason
+from tests.commands import runner
 from tests.projects import Project, project
 
 __all__ = ["project"]
@@ -94,7 +94,7 @@ def here(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 def said(*arguments: str, text: str | None = None) -> str:
     """What a command prints on both streams; there is nothing in it that a terminal would obey."""
     sys.modules.pop("evil_code", None)
-    result = CliRunner().invoke(main, arguments, input=text)
+    result = runner().invoke(main, arguments, input=text)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert controls(result.stdout + result.stderr) == []
@@ -190,7 +190,7 @@ def test_no_command_lets_a_name_through(here: Project, command: list[str]) -> No
 
 def test_a_question_shows_names_as_text(here: Project) -> None:
     said("run", "evil_code:CM", "--no-progress")
-    result = CliRunner().invoke(main, ["clear", "evil_code:CM", "named"], input="n\n")
+    result = runner().invoke(main, ["clear", "evil_code:CM", "named"], input="n\n")
     assert f"Delete 1 stored metric ({NAME.replace(EVIL, SHOWN)}-" in result.stderr
 
 
