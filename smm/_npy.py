@@ -346,11 +346,19 @@ def _literal(text: str) -> Any:
             raise Damaged("a header nested too deep")
         return piece.removesuffix("L") if piece[0].isdigit() else piece  # 3L is how Python 2 wrote it
 
-    text = _TEXT_OR_BRACKET.sub(watch, text)
-    try:
-        return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, TypeError):
-        raise Damaged("a header that does not parse") from None
+    text = _TEXT_OR_BRACKET.sub(watch, text).strip()
+    for _ in range(_ATTEMPTS):
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError, TypeError):
+            raise Damaged("a header that does not parse") from None
+        except SystemError:  # Python 3.11 fails where another thread parses something, too (gh-106905)
+            continue
+    return ast.literal_eval(text)
+
+
+_ATTEMPTS = 20
+"""How often a header is parsed before an error of Python's own counts."""
 
 
 def _dtype_of(descr: Any) -> np.dtype[Any]:
